@@ -1,0 +1,1 @@
+//! The operating system under larder, each facility in a module of its own.

@@ -1,0 +1,66 @@
+//! Shape of a model: what the graph needs to know, whatever file it came from.
+
+use serde::Serialize;
+
+/// Architecture, named as GGUF names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arch {
+    Llama,
+}
+
+impl Arch {
+    /// Every architecture that the graph can build, in the order of the messages.
+    pub const ALL: [Self; 1] = [Self::Llama];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+        }
+    }
+}
+
+/// Which elements of a head rotate together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RopeStyle {
+    /// Elements 2i and 2i+1 (llama in GGUF, whose q and k rows are permuted for it).
+    Adjacent,
+    /// Elements i and i + dims/2 (Hugging Face folders, qwen).
+    Halves,
+}
+
+/// Rotary position embedding. Source: Su et al., RoFormer, 2021.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rope {
+    pub style: RopeStyle,
+    /// Base of the frequencies.
+    pub theta: f32,
+    /// Rotated elements of each head, even, at most `head_dim`.
+    pub dims: usize,
+    /// Divisor of each of the `dims / 2` frequencies, or empty for all ones.
+    pub factors: Vec<f32>,
+}
+
+/// Shape of a model. All sizes are checked to be above zero and to fit together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelConfig {
+    pub arch: Arch,
+    pub layers: usize,
+    /// D: elements of the residual stream.
+    pub dim: usize,
+    /// H.
+    pub heads: usize,
+    /// Hkv; H is a multiple of it.
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    /// Hidden elements of the feed-forward part.
+    pub ffn: usize,
+    pub vocab: usize,
+    /// Longest context the model was trained for, in tokens.
+    pub context: usize,
+    pub norm_eps: f32,
+    pub rope: Rope,
+    /// The output head is the embedding matrix.
+    pub tied: bool,
+}

@@ -1,0 +1,9 @@
+//! The engine: manifests, tokenizer, model graphs, stager, KV, command line.
+//!
+//! Modules in reading order; each may use those above it, never those below.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod manifest;
+pub mod tokenizer;
+pub mod sample;

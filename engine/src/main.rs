@@ -1,0 +1,4 @@
+//! The `larder` binary.
+#![forbid(unsafe_code)]
+
+fn main() {}

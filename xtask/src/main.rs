@@ -1,0 +1,4 @@
+//! Tasks of the workspace; `main` only dispatches.
+#![forbid(unsafe_code)]
+
+fn main() {}
