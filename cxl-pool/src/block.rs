@@ -61,7 +61,14 @@ impl BlockSpec {
         let mut order: Vec<usize> = (0..ranges.len()).collect();
         order.sort_by_key(|&i| (ranges[i].file, ranges[i].offset));
         let mut spec = Self::default();
-        spec.parts.resize(ranges.len(), PartSpec { run: 0, offset: 0, len: 0 });
+        spec.parts.resize(
+            ranges.len(),
+            PartSpec {
+                run: 0,
+                offset: 0,
+                len: 0,
+            },
+        );
         for i in order {
             let range = ranges[i];
             let joins = spec.runs.last().is_some_and(|last: &Run| {
@@ -76,7 +83,11 @@ impl BlockSpec {
             }
             let run = spec.runs.len() - 1;
             let offset = range.offset - spec.runs[run].offset;
-            spec.parts[i] = PartSpec { run: run as u16, offset, len: range.len };
+            spec.parts[i] = PartSpec {
+                run: run as u16,
+                offset,
+                len: range.len,
+            };
         }
         spec
     }
@@ -97,14 +108,22 @@ mod tests {
     use super::*;
 
     fn range(offset: u64, len: u64) -> Run {
-        Run { file: 0, offset, len }
+        Run {
+            file: 0,
+            offset,
+            len,
+        }
     }
 
     #[test]
     fn neighbours_share_a_run_and_keep_the_part_order() {
         let spec = BlockSpec::from_ranges(&[range(10_000, 500), range(100, 200), range(310, 90)]);
         assert_eq!(spec.runs.as_slice(), &[range(100, 300), range(10_000, 500)]);
-        let parts: Vec<_> = spec.parts.iter().map(|p| (p.run, p.offset, p.len)).collect();
+        let parts: Vec<_> = spec
+            .parts
+            .iter()
+            .map(|p| (p.run, p.offset, p.len))
+            .collect();
         assert_eq!(parts, [(1, 0, 500), (0, 0, 200), (0, 210, 90)]);
         assert_eq!(spec.data_bytes(), 790);
         assert_eq!(spec.extent_bytes(), 4096 + 4096);
@@ -113,6 +132,9 @@ mod tests {
     #[test]
     fn a_run_over_a_page_border_takes_both_pages() {
         let run = range(4000, 200);
-        assert_eq!((run.aligned_offset(), run.phase(), run.aligned_len()), (0, 4000, 8192));
+        assert_eq!(
+            (run.aligned_offset(), run.phase(), run.aligned_len()),
+            (0, 4000, 8192)
+        );
     }
 }
