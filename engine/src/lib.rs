@@ -5,5 +5,5 @@
 
 pub mod config;
 pub mod manifest;
-pub mod tokenizer;
 pub mod sample;
+pub mod tokenizer;
