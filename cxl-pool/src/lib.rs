@@ -17,6 +17,7 @@ pub mod block;
 pub mod checksum;
 pub mod limit;
 pub mod source;
+pub mod table;
 
 pub mod transfer;
 
