@@ -101,7 +101,7 @@ impl Kernels {
     ) {
         let w = ws[0];
         self.check(class, ws, x);
-        if x.rows == 0 {
+        if x.rows == 0 || w.rows() == 0 {
             return;
         }
         let plan = Plan::new(class, w, x.rows, self.pool.threads());

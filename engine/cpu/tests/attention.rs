@@ -83,7 +83,7 @@ fn every_isa_agrees_with_the_naive_softmax() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..Default::default() })]
 
     /// Batch mates, threads and chunk borders never show.
     #[test]

@@ -100,7 +100,7 @@ fn every_isa_agrees_with_the_reference() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
 
     /// The promise: batch mates, threads, row blocks, chunk borders and alignment never show.
     #[test]
