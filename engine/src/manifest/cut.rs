@@ -184,3 +184,6 @@ impl Cutter<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,9 +12,11 @@
 mod cursor;
 mod metadata;
 mod types;
+mod value;
 
-pub use metadata::{Metadata, Numbers, Strings, Value};
+pub use metadata::Metadata;
 pub use types::{GgmlType, ggml_type};
+pub use value::{Numbers, Strings, Value};
 
 use super::error::{HeaderError, Quoted, TensorProblem};
 use super::stored::{self, Shape, StoredTensor};
@@ -231,3 +233,6 @@ fn locate(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

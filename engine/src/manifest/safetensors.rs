@@ -194,3 +194,6 @@ impl<'de> Visitor<'de> for EntriesVisitor {
         Ok(Entries(entries))
     }
 }
+
+#[cfg(test)]
+mod tests;
