@@ -47,8 +47,11 @@ impl Stages {
     }
 
     fn print(&self) {
-        let times: Vec<String> =
-            self.done.iter().map(|(name, seconds)| format!("{name} {seconds:.1} s")).collect();
+        let times: Vec<String> = self
+            .done
+            .iter()
+            .map(|(name, seconds)| format!("{name} {seconds:.1} s"))
+            .collect();
         println!("== time: {}", times.join(", "));
     }
 }
@@ -61,8 +64,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         const FMT: &[&str] = &["fmt", "--all", "--check"];
         stages.run("fmt", "cargo fmt --all --check", || cargo(&root, FMT))?;
         stages.run("tidy", "cargo xtask tidy", tidy::run)?;
-        const CLIPPY: &[&str] =
-            &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        const CLIPPY: &[&str] = &[
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ];
         let repeat = "cargo clippy --workspace --all-targets -- -D warnings";
         stages.run("clippy", repeat, || cargo(&root, CLIPPY))?;
     }
@@ -91,13 +101,23 @@ fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
 
 fn run_tests(root: &Path, names: &[String], tally: &mut Tally) -> Result<()> {
     let mut child = Command::new(cargo_path())
-        .args(["test", "--locked", "--workspace", "--no-fail-fast", "--", "--show-output"])
+        .args([
+            "test",
+            "--locked",
+            "--workspace",
+            "--no-fail-fast",
+            "--",
+            "--show-output",
+        ])
         .args(names)
         .current_dir(root)
         .stdout(Stdio::piped())
         .spawn()
         .context("start cargo")?;
-    let output = child.stdout.take().context("cargo has no standard output")?;
+    let output = child
+        .stdout
+        .take()
+        .context("cargo has no standard output")?;
     let mut stdout = std::io::stdout().lock();
     for line in BufReader::new(output).split(b'\n') {
         let line = line.context("read the output of cargo test")?;

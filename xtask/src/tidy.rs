@@ -19,6 +19,7 @@ mod module_arrows;
 mod names;
 mod notes;
 mod orphans;
+mod parses;
 mod prints;
 mod safety;
 mod sizes;
@@ -62,7 +63,7 @@ const fn exemptable(name: &'static str, check: fn(&Tree) -> Vec<Finding>) -> Rul
 }
 
 const RULES: &[Rule] = &[
-    strict("parses", source::check),
+    strict("parses", parses::check),
     strict("crate-arrows", crate_arrows::check),
     strict("module-arrows", module_arrows::check),
     strict("versions", versions::check),

@@ -36,7 +36,8 @@ impl Tally {
             self.test = Some(test.to_owned());
         } else if let Some(reason) = line.trim_start().strip_prefix("skipped: ") {
             let test = self.test.clone().unwrap_or_else(|| "a test".to_owned());
-            self.skips.insert((format!("{:06}", self.binary), test), reason.to_owned());
+            self.skips
+                .insert((format!("{:06}", self.binary), test), reason.to_owned());
             return false;
         }
         !self.in_captured
@@ -46,8 +47,12 @@ impl Tally {
     fn add_result(&mut self, result: &str) {
         let counts = result.split_once(". ").map_or(result, |(_, counts)| counts);
         for part in counts.split(';') {
-            let Some((count, what)) = part.trim().split_once(' ') else { continue };
-            let Ok(count) = count.parse::<u64>() else { continue };
+            let Some((count, what)) = part.trim().split_once(' ') else {
+                continue;
+            };
+            let Ok(count) = count.parse::<u64>() else {
+                continue;
+            };
             match what {
                 "passed" => self.passed += count,
                 "failed" => self.failed += count,
@@ -59,7 +64,9 @@ impl Tally {
 
     /// Each skipped test with its reason.
     pub(crate) fn skips(&self) -> impl Iterator<Item = String> {
-        self.skips.iter().map(|((_, test), reason)| format!("{test}: {reason}"))
+        self.skips
+            .iter()
+            .map(|((_, test), reason)| format!("{test}: {reason}"))
     }
 }
 
@@ -73,7 +80,12 @@ impl fmt::Display for Tally {
         // A test that skips returns without failing, so the test binary counted it as passed.
         let skipped = self.skips.len() as u64;
         let passed = self.passed.saturating_sub(skipped);
-        write!(f, "{passed} passed, {} failed, {} skipped", self.failed, skipped + self.ignored)
+        write!(
+            f,
+            "{passed} passed, {} failed, {} skipped",
+            self.failed,
+            skipped + self.ignored
+        )
     }
 }
 

@@ -12,8 +12,16 @@ struct Tool {
 }
 
 const TOOLS: [Tool; 4] = [
-    Tool { name: "git", command: &["git", "--version"], install: "apt install git" },
-    Tool { name: "a C compiler", command: &["cc", "--version"], install: "apt install gcc" },
+    Tool {
+        name: "git",
+        command: &["git", "--version"],
+        install: "apt install git",
+    },
+    Tool {
+        name: "a C compiler",
+        command: &["cc", "--version"],
+        install: "apt install gcc",
+    },
     Tool {
         name: "rustfmt",
         command: &["cargo", "fmt", "--version"],
@@ -41,7 +49,10 @@ pub(crate) fn check() -> Result<()> {
 
 fn runs(command: &[&str]) -> bool {
     let (program, arguments) = command.split_first().expect("a tool has a program");
-    let status =
-        Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let status = Command::new(program)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     status.is_ok_and(|status| status.success())
 }

@@ -5,9 +5,6 @@ use std::path::Path;
 
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 
-use super::finding::Finding;
-use super::tree::Tree;
-
 /// A token with its place. `::` is one token, and so is a lifetime with its quote.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
@@ -279,20 +276,6 @@ impl Lexer<'_> {
     }
 }
 
-/// Every Rust file parses; the other rules see nothing in one that does not.
-pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
-    let broken = |source: &Source| {
-        let (line, message) = source.error.as_ref()?;
-        Some(Finding::new(
-            &source.path,
-            *line,
-            format!("does not parse: {message}"),
-            "repair it",
-        ))
-    };
-    tree.files.iter().filter_map(broken).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,11 +309,5 @@ mod tests {
         let source = Source::new("x.rs", text.to_owned());
         assert_eq!(source.test_lines, [4..=6]);
         assert!(source.is_test(5) && !source.is_test(1));
-    }
-
-    #[test]
-    fn a_broken_file_is_reported() {
-        let tree = Tree::fixture(&[("a/src/lib.rs", "fn f( {}")]);
-        assert_eq!(check(&tree).len(), 1);
     }
 }

@@ -37,8 +37,16 @@ fn may_be_long(file: &Source, number: usize, line: &str) -> bool {
     let columns = line.chars().count();
     let in_strings: usize = strings
         .map(|token| {
-            let start = if token.lines.0 == number { token.columns.0 } else { 0 };
-            let end = if token.lines.1 == number { token.columns.1 } else { columns };
+            let start = if token.lines.0 == number {
+                token.columns.0
+            } else {
+                0
+            };
+            let end = if token.lines.1 == number {
+                token.columns.1
+            } else {
+                columns
+            };
             end - start
         })
         .sum();
