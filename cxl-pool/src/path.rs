@@ -187,10 +187,18 @@ impl Path {
         let mut done = std::mem::take(&mut self.done);
         self.driver.reap(&mut done, wait)?;
         self.note_busy();
+        let mut whole: Vec<(InFlight, Done)> = Vec::with_capacity(done.len());
         for one in done.drain(..) {
-            self.complete(one);
+            whole.extend(self.complete(one));
         }
         self.done = done;
+        // The device gets its next pieces before this thread looks at the last ones.
+        self.submit_ready();
+        self.driver.flush()?;
+        for (piece, one) in whole {
+            let checked = self.check(&piece, one);
+            self.piece_home(piece.transfer, checked);
+        }
         Ok(())
     }
 
@@ -294,7 +302,8 @@ impl Path {
             .expect("the driver has room for `depth` operations");
     }
 
-    fn complete(&mut self, done: Done) {
+    /// Takes a completion; the piece comes back if it has arrived whole.
+    fn complete(&mut self, done: Done) -> Option<(InFlight, Done)> {
         let Some(piece) = self.pieces.remove(&done.tag) else {
             unreachable!("a driver completes each operation once");
         };
@@ -327,10 +336,12 @@ impl Path {
                     target: done.target,
                 };
                 self.start(again, op);
+                None
             }
             Err(error) => {
                 drop(done.target);
                 self.piece_home(piece.transfer, Err(error));
+                None
             }
             Ok(()) => {
                 self.counters.bytes.fetch_add(piece.len, Ordering::Relaxed);
@@ -340,8 +351,7 @@ impl Path {
                         .busy_bytes
                         .fetch_add(piece.len, Ordering::Relaxed);
                 }
-                let checked = self.check(&piece, done);
-                self.piece_home(piece.transfer, checked);
+                Some((piece, done))
             }
         }
     }

@@ -155,6 +155,10 @@ impl Driver for SimDriver {
         Ok(())
     }
 
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
     fn reap(&mut self, done: &mut Vec<Done>, wait: Duration) -> std::io::Result<()> {
         let limit = Nanos::new(self.clock.now().get() + wait.as_nanos() as u64);
         let next = self.in_flight.first_key_value().map(|(&(at, _), _)| at);

@@ -50,6 +50,9 @@ pub trait Driver: Send {
     /// Takes an operation; it comes back if `depth` of them are in flight.
     fn submit(&mut self, op: ReadOp) -> Result<(), ReadOp>;
 
+    /// Starts what was submitted, without waiting.
+    fn flush(&mut self) -> std::io::Result<()>;
+
     /// Starts what was submitted and appends completions to `done`. With none at hand, waits for
     /// one, for a wake or for `wait`, whichever is first.
     fn reap(&mut self, done: &mut Vec<Done>, wait: Duration) -> std::io::Result<()>;

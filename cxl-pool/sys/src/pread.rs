@@ -118,6 +118,11 @@ impl Driver for PreadDriver {
         Ok(())
     }
 
+    /// Submitting has started it.
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
     fn reap(&mut self, done: &mut Vec<Done>, wait: Duration) -> std::io::Result<()> {
         let mut state = self.shared.state.lock();
         if state.done.is_empty() && !state.woken && !wait.is_zero() {

@@ -218,12 +218,18 @@ impl Driver for UringDriver {
         Ok(())
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() {
+            Ok(())
+        } else {
+            self.enter(Duration::ZERO)
+        }
+    }
+
     fn reap(&mut self, done: &mut Vec<Done>, wait: Duration) -> io::Result<()> {
         let before = done.len();
         self.arm_wake();
-        if !self.ring.submission().is_empty() {
-            self.enter(Duration::ZERO)?;
-        }
+        self.flush()?;
         if self.collect(done) || done.len() > before || wait.is_zero() {
             return Ok(());
         }
