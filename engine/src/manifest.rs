@@ -137,7 +137,9 @@ impl Manifest {
     fn build(container: &Container, read_at: &mut ReadAt<'_>) -> Result<Self, ModelError> {
         let (row, config) = shape::read(container, read_at)?;
         if container.tensors.is_empty() {
-            return Err(ModelError::NoTensors { path: container.path.clone() });
+            return Err(ModelError::NoTensors {
+                path: container.path.clone(),
+            });
         }
         let tensors = assign::assign(container, row, &config)?;
         let (blocks, program) = cut::cut(&tensors, config.layers, config.tied);
