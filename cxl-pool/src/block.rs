@@ -23,12 +23,12 @@ impl Run {
         self.offset / GRANULE * GRANULE
     }
 
-    /// Distance of the run from [`Self::aligned_offset`]; its phase in the extent too.
+    /// Distance of the run from [`Self::aligned_offset`], in the file and in the extent.
     pub const fn phase(&self) -> u64 {
         self.offset % GRANULE
     }
 
-    /// Bytes of the page-aligned range that covers the run: the size of its extent.
+    /// Bytes of the page-aligned range that covers the run.
     pub const fn aligned_len(&self) -> u64 {
         (self.phase() + self.len).div_ceil(GRANULE) * GRANULE
     }
@@ -97,9 +97,15 @@ impl BlockSpec {
         self.parts.iter().map(|part| part.len).sum()
     }
 
-    /// Bytes that the block takes on a tier filled from the source: its page-aligned runs.
+    /// Bytes that the block takes on a tier filled from the source: its page-aligned runs, back
+    /// to back in one extent.
     pub fn extent_bytes(&self) -> u64 {
         self.runs.iter().map(Run::aligned_len).sum()
+    }
+
+    /// Where run `index` starts in the extent; its first byte stands at its phase behind that.
+    pub fn run_start(&self, index: usize) -> u64 {
+        self.runs[..index].iter().map(Run::aligned_len).sum()
     }
 }
 

@@ -5,5 +5,16 @@
 
 pub mod config;
 pub mod manifest;
-pub mod sample;
 pub mod tokenizer;
+pub mod sample;
+
+pub mod backend;
+pub mod kv;
+pub mod layout;
+
+pub mod gather;
+pub mod stager;
+
+pub mod graph;
+
+pub mod session;

@@ -1,4 +1,53 @@
-//! Tasks of the workspace; `main` only dispatches.
+//! Tasks of the workspace, one file per task; `main` only dispatches.
+//!
+//! Modules in reading order; each may use those above it, never those below.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod checkout;
+
+mod tidy;
+
+mod test;
+
+mod synth;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the workspace.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Checks formatting, lints, house rules and all tests: exactly what CI runs.
+    Test(test::Args),
+    /// Checks the house rules: sizes, arrows, unsafe fences, names and documents.
+    Tidy,
+    /// Writes a model of random weights, at disk speed, the same bytes for the same options.
+    Synth(synth::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Test(args) => test::run(&args),
+        Task::Tidy => tidy::run(),
+        Task::Synth(args) => synth::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -26,6 +26,14 @@ impl WeightType {
         }
     }
 
+    /// Whether the kernels multiply it with quantised activations.
+    pub const fn is_quantised(self) -> bool {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => false,
+            Self::Q8_0 => true,
+        }
+    }
+
     /// Elements in one block; a row is a whole number of blocks.
     pub const fn block_elems(self) -> usize {
         match self {
