@@ -3,18 +3,18 @@
 //! [`Container`] opens files and lists what they hold; [`Manifest`] is a container whose
 //! architecture, tensors, shapes and types are what the graph needs. Opening reads headers only.
 
-mod arch;
-mod assign;
-mod container;
-mod cut;
 mod error;
+mod stored;
+pub mod gguf;
+mod safetensors;
+mod hf;
+mod container;
+mod arch;
+mod shape;
+mod assign;
+mod cut;
 #[doc(hidden)]
 pub mod fuzz;
-pub mod gguf;
-mod hf;
-mod safetensors;
-mod shape;
-mod stored;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -137,7 +137,9 @@ impl Manifest {
     fn build(container: &Container, read_at: &mut ReadAt<'_>) -> Result<Self, ModelError> {
         let (row, config) = shape::read(container, read_at)?;
         if container.tensors.is_empty() {
-            return Err(ModelError::NoTensors { path: container.path.clone() });
+            return Err(ModelError::NoTensors {
+                path: container.path.clone(),
+            });
         }
         let tensors = assign::assign(container, row, &config)?;
         let (blocks, program) = cut::cut(&tensors, config.layers, config.tied);

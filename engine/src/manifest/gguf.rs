@@ -10,9 +10,9 @@
 //! start of the tensor data. Source: ggml, `docs/gguf.md`.
 
 mod cursor;
+mod value;
 mod metadata;
 mod types;
-mod value;
 
 pub use metadata::Metadata;
 pub use types::{GgmlType, ggml_type};

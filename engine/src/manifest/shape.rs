@@ -6,7 +6,7 @@ mod gguf;
 use super::arch::{self, ARCHES, ArchRow};
 use super::container::{Container, Form};
 use super::error::{ModelError, Quoted};
-use crate::config::{ModelConfig, Rope};
+use crate::config::ModelConfig;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,9 @@ pub(super) type ReadAt<'a> = dyn FnMut(u16, u64, &mut [u8]) -> io::Result<()> + 
 
 /// Largest value of any size in a configuration: products of two stay far below 2^63.
 const SIZE_MAX: u64 = 1 << 24;
+
+/// Largest head: the factors of its rotation are computed at open.
+const HEAD_DIM_MAX: usize = 1 << 16;
 
 /// Finds the architecture and reads the configuration of a container.
 pub(super) fn read(
@@ -44,7 +47,7 @@ pub(super) fn read(
             (row, folder::config(&keys, config, row)?)
         }
     };
-    check(&keys, &config)?;
+    check_heads(&keys, &config)?;
     Ok((row, config))
 }
 
@@ -106,6 +109,22 @@ impl Keys {
         Ok(value as usize)
     }
 
+    fn head_dim(&self, value: usize) -> Result<usize, ModelError> {
+        if value > HEAD_DIM_MAX {
+            return Err(self.bad("elements of a head", value, format!("1 to {HEAD_DIM_MAX}")));
+        }
+        Ok(value)
+    }
+
+    /// Elements of a head that rotate, in pairs.
+    fn rope_dims(&self, value: usize, head_dim: usize) -> Result<usize, ModelError> {
+        if value == 0 || !value.is_multiple_of(2) || value > head_dim {
+            let expected = format!("an even number up to the head's {head_dim} elements");
+            return Err(self.bad("count of rotated elements", value, expected));
+        }
+        Ok(value)
+    }
+
     /// A finite number above zero.
     fn positive(&self, key: &str, value: f64) -> Result<f32, ModelError> {
         let value = value as f32;
@@ -116,28 +135,14 @@ impl Keys {
     }
 }
 
-/// Checks what must hold between the values.
-fn check(keys: &Keys, config: &ModelConfig) -> Result<(), ModelError> {
-    let ModelConfig {
-        heads,
-        kv_heads,
-        head_dim,
-        rope: Rope { dims, factors, .. },
-        ..
-    } = config;
-    if !heads.is_multiple_of(*kv_heads) {
-        let expected = format!("a divisor of the {heads} heads");
-        return Err(keys.bad("count of key and value heads", kv_heads, expected));
+/// Checks that query heads share key and value heads evenly.
+fn check_heads(keys: &Keys, config: &ModelConfig) -> Result<(), ModelError> {
+    let (heads, kv_heads) = (config.heads, config.kv_heads);
+    if heads.is_multiple_of(kv_heads) {
+        return Ok(());
     }
-    if !dims.is_multiple_of(2) || dims > head_dim {
-        let expected = format!("an even number up to the head's {head_dim} elements");
-        return Err(keys.bad("count of rotated elements", dims, expected));
-    }
-    if !factors.is_empty() && factors.len() != dims / 2 {
-        let expected = format!("{} for {dims} rotated elements", dims / 2);
-        return Err(keys.bad("count of rotation factors", factors.len(), expected));
-    }
-    Ok(())
+    let expected = format!("a divisor of the {heads} heads");
+    Err(keys.bad("count of key and value heads", kv_heads, expected))
 }
 
 /// Elements of a head when the configuration leaves them out.

@@ -76,7 +76,7 @@ fn rope(keys: &Keys, hf: &HfConfig, head_dim: usize) -> Result<Rope, ModelError>
         .or(hf.partial_rotary_factor)
         .unwrap_or(1.0);
     let partial = keys.positive("partial_rotary_factor", partial)?;
-    let dims = (head_dim as f32 * partial) as usize;
+    let dims = keys.rope_dims((head_dim as f32 * partial) as usize, head_dim)?;
     let kind = scaling
         .rope_type
         .as_deref()

@@ -1,7 +1,7 @@
 //! Configuration out of the metadata of a GGUF file.
 
 use super::{Keys, ReadAt, default_head_dim};
-use crate::config::{ModelConfig, Rope};
+use crate::config::{ModelConfig, Rope, RopeStyle};
 use crate::manifest::arch::ArchRow;
 use crate::manifest::container::Container;
 use crate::manifest::error::ModelError;
@@ -122,60 +122,76 @@ pub(super) fn config(
     reader.check_neutral()?;
     let dim = reader.size("embedding_length")?;
     let heads = reader.size("attention.head_count")?;
-    let context = reader.size("context_length")?;
-    let head_dim = match reader.optional_size("attention.key_length")? {
-        Some(head_dim) => head_dim,
-        None => default_head_dim(keys, dim, heads)?,
-    };
-    if let Some(other) = reader.optional_size("attention.value_length")?
-        && other != head_dim
-    {
-        return Err(keys.bad(
-            "attention.value_length",
-            other,
-            format!("{head_dim}, as for keys"),
-        ));
-    }
-    if let Some(window) = reader.optional_number("attention.sliding_window")?
-        && window > 0.0
-        && window < context as f64
-    {
-        return Err(keys.bad(
-            "attention.sliding_window",
-            window,
-            "no window within the context",
-        ));
-    }
-    let dims = reader
-        .optional_size("rope.dimension_count")?
-        .unwrap_or(head_dim);
-    let factors = factors(&reader, container, dims, read_at)?;
-    let theta = reader
-        .optional_positive("rope.freq_base")?
-        .unwrap_or(10_000.0);
-    let eps = reader.optional_positive("attention.layer_norm_rms_epsilon")?;
-    let eps_key = format!("{}.attention.layer_norm_rms_epsilon", reader.prefix);
+    let kv_heads = reader.optional_size("attention.head_count_kv")?;
+    let head_dim = head_dim(&reader, dim, heads)?;
     let has = |name: &str| container.tensors.iter().any(|tensor| tensor.name == name);
     Ok(ModelConfig {
         arch: row.arch,
         layers: reader.size("block_count")?,
         dim,
         heads,
-        kv_heads: reader
-            .optional_size("attention.head_count_kv")?
-            .unwrap_or(heads),
+        kv_heads: kv_heads.unwrap_or(heads),
         head_dim,
         ffn: reader.size("feed_forward_length")?,
         vocab: vocab(keys, container)?,
-        context,
-        norm_eps: eps.ok_or_else(|| keys.missing(&eps_key, "a number above zero"))?,
-        rope: Rope {
-            style: row.gguf_rope,
-            theta,
-            dims,
-            factors,
-        },
+        context: context(&reader)?,
+        norm_eps: norm_eps(&reader)?,
+        rope: rope(&reader, row.gguf_rope, head_dim, container, read_at)?,
         tied: !has("output.weight"),
+    })
+}
+
+fn head_dim(reader: &Reader<'_>, dim: usize, heads: usize) -> Result<usize, ModelError> {
+    let keys = reader.keys;
+    let head_dim = match reader.optional_size("attention.key_length")? {
+        Some(head_dim) => head_dim,
+        None => default_head_dim(keys, dim, heads)?,
+    };
+    match reader.optional_size("attention.value_length")? {
+        Some(other) if other != head_dim => {
+            let key = format!("{}.attention.value_length", reader.prefix);
+            Err(keys.bad(&key, other, format!("{head_dim}, as for keys")))
+        }
+        _ => keys.head_dim(head_dim),
+    }
+}
+
+/// Tokens of the context, all of which every layer must attend to.
+fn context(reader: &Reader<'_>) -> Result<usize, ModelError> {
+    let context = reader.size("context_length")?;
+    match reader.optional_number("attention.sliding_window")? {
+        Some(window) if window > 0.0 && window < context as f64 => {
+            let key = format!("{}.attention.sliding_window", reader.prefix);
+            Err(reader
+                .keys
+                .bad(&key, window, "no window within the context"))
+        }
+        _ => Ok(context),
+    }
+}
+
+fn norm_eps(reader: &Reader<'_>) -> Result<f32, ModelError> {
+    const KEY: &str = "attention.layer_norm_rms_epsilon";
+    let full = format!("{}.{KEY}", reader.prefix);
+    let found = reader.optional_positive(KEY)?;
+    found.ok_or_else(|| reader.keys.missing(&full, "a number above zero"))
+}
+
+fn rope(
+    reader: &Reader<'_>,
+    style: RopeStyle,
+    head_dim: usize,
+    container: &Container,
+    read_at: &mut ReadAt<'_>,
+) -> Result<Rope, ModelError> {
+    let dims = reader.optional_size("rope.dimension_count")?;
+    let dims = reader.keys.rope_dims(dims.unwrap_or(head_dim), head_dim)?;
+    let theta = reader.optional_positive("rope.freq_base")?;
+    Ok(Rope {
+        style,
+        theta: theta.unwrap_or(10_000.0),
+        dims,
+        factors: factors(reader, container, dims, read_at)?,
     })
 }
 
