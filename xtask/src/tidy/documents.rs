@@ -23,7 +23,12 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     if let Some(file) = tree.file(ARCHITECTURE) {
         let is_name = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
         let names = |word: &&str| file.text.split(|c| !is_name(c)).any(|other| other == *word);
-        for name in tree.crates.iter().map(|member| member.name.as_str()) {
+        for name in tree
+            .crates
+            .iter()
+            .filter(|c| c.is_member())
+            .map(|c| c.name.as_str())
+        {
             if !names(&name) {
                 let what = format!("crate {name} is not in the codemap");
                 findings.push(Finding::new(ARCHITECTURE, 1, what, "say what it holds"));

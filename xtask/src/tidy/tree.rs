@@ -12,9 +12,7 @@ use super::source::Source;
 pub(crate) struct Tree {
     /// Text files, sorted by path.
     pub(crate) files: Vec<Source>,
-    /// Manifest of the workspace.
-    pub(crate) workspace: toml::Table,
-    /// Members of the workspace and crates that it excludes.
+    /// Members of the workspace, and crates that are a workspace of their own.
     pub(crate) crates: Vec<Crate>,
     pub(crate) modules: Modules,
 }
@@ -70,7 +68,6 @@ impl Tree {
     fn new(files: Vec<Source>) -> Result<Self> {
         let mut tree = Self {
             files,
-            workspace: toml::Table::new(),
             crates: Vec::new(),
             modules: Modules::default(),
         };
@@ -100,8 +97,6 @@ impl Tree {
                     manifest,
                     targets,
                 });
-            } else if folder.is_empty() {
-                tree.workspace = manifest;
             }
         }
         tree.crates = crates;
@@ -221,6 +216,11 @@ impl Tree {
 impl Crate {
     pub(crate) fn manifest_path(&self) -> String {
         join(&self.folder, "Cargo.toml")
+    }
+
+    /// Whether the crate belongs to our workspace; fuzz targets are a workspace of their own.
+    pub(crate) fn is_member(&self) -> bool {
+        self.folder.is_empty() || !self.manifest.contains_key("workspace")
     }
 
     /// Dependencies of every kind: the table they stand in, their key and what they say.

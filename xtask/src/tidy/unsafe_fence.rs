@@ -12,7 +12,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     for member in &tree.crates {
         if FENCES.contains(&member.folder.as_str()) {
             check_fence(tree, member, &mut findings);
-        } else {
+        } else if member.is_member() {
             check_outside(tree, member, &mut findings);
         }
     }

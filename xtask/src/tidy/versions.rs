@@ -5,7 +5,7 @@ use super::tree::{Tree, line_of};
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for member in &tree.crates {
+    for member in tree.crates.iter().filter(|member| member.is_member()) {
         let path = member.manifest_path();
         let text = tree.file(&path).map_or("", |file| file.text.as_str());
         let inherits = |value: &toml::Value| {

@@ -1,7 +1,7 @@
 //! Lines of Rust files have at most 100 columns.
 //!
-//! Let through: a line that is short without its string literals, one with an address, a row of a table in
-//! a comment.
+//! Let through: a line that is short without its string literals, one with an address, a row of
+//! a table in a comment.
 
 use super::finding::Finding;
 use super::source::{Kind, Source};
