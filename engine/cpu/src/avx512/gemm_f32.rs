@@ -1,7 +1,7 @@
 //! Tiles of dot products of float weights, for chunks.
 //!
-//! Sixty-four weight rows × 256 columns are converted and transposed into work memory, so that
-//! lanes are weight rows. Twelve activation rows then share each load. Every dot product is one
+//! 128 weight rows × 256 columns are converted and transposed into work memory, so that
+//! lanes are weight rows. Fourteen activation rows then share each load. Every dot product is one
 //! chain of fused multiply-adds in the order of the columns; it waits in the tile between spans
 //! of columns, which changes no bit.
 
@@ -12,7 +12,7 @@ use core::arch::x86_64::*;
 /// Weight rows of a strip: two vectors.
 const STRIP: usize = 32;
 /// Activation rows of a tile.
-const X: usize = 12;
+const X: usize = 14;
 /// Floats from one copied activation row to the next: no multiple of a page, so that the rows
 /// do not fight for the same sets of L1.
 const X_STRIDE: usize = GEMM_K + 16;
@@ -61,7 +61,7 @@ pub(super) unsafe fn panel<const T: u8>(panel: &Panel<'_>, tile: &mut [f32], wor
                         1 => multiply::<1>(strip, x, kn, &c),
                         2 | 3 => multiply::<2>(strip, x, kn, &c),
                         4..8 => multiply::<4>(strip, x, kn, &c),
-                        8..12 => multiply::<8>(strip, x, kn, &c),
+                        8..14 => multiply::<8>(strip, x, kn, &c),
                         _ => multiply::<X>(strip, x, kn, &c),
                     }
                 };
