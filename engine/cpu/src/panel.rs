@@ -52,8 +52,10 @@ const STEP_TASK_BYTES: usize = 128 << 10;
 const UNPACKED_FLOATS: usize = 96 << 10;
 /// Columns of activations that `gemm_f32` packs at a time.
 pub(crate) const GEMM_K: usize = 256;
+/// Floats of work memory of `gemm_f32`: the packed panel and a copy of fourteen activation rows.
+pub(crate) const GEMM_WORK: usize = GEMM_N * GEMM_K + 14 * (GEMM_K + 16);
 /// Weight rows of a panel of `gemm_f32`.
-pub(crate) const GEMM_N: usize = 64;
+pub(crate) const GEMM_N: usize = 128;
 /// Step rows up to which weights are unpacked in registers rather than into work memory.
 pub(crate) const DIRECT_ROWS_MAX: usize = 4;
 
@@ -70,7 +72,7 @@ impl Plan {
                 let fit = (UNPACKED_FLOATS / row_floats / 12).clamp(1, 8) * 12;
                 (fit, 256, fit * row_floats)
             }
-            Class::Chunk => (GEMM_N, 504, GEMM_N * GEMM_K),
+            Class::Chunk => (GEMM_N, 504, GEMM_WORK),
         };
         let fair = w.rows().div_ceil(threads * 2).next_multiple_of(4);
         let wn = wn.min(fair);

@@ -1,16 +1,23 @@
 //! Tiles of dot products of float weights, for chunks.
 //!
-//! Sixty-four weight rows × 256 columns are converted and transposed into work memory, so that
-//! lanes are weight rows. Twelve activation rows then share each load. Every dot product is one
+//! 128 weight rows × 256 columns are converted and transposed into work memory, so that
+//! lanes are weight rows. Fourteen activation rows then share each load. Every dot product is one
 //! chain of fused multiply-adds in the order of the columns; it waits in the tile between spans
 //! of columns, which changes no bit.
 
 use super::lanes::{self, elem_bytes, first_lanes};
-use crate::panel::{GEMM_K, GEMM_N, Panel};
+use crate::panel::{GEMM_K, GEMM_N, GEMM_WORK, Panel};
 use core::arch::x86_64::*;
 
 /// Weight rows of a strip: two vectors.
 const STRIP: usize = 32;
+/// Activation rows of a tile.
+const X: usize = 14;
+/// Floats from one copied activation row to the next: no multiple of a page, so that the rows
+/// do not fight for the same sets of L1.
+const X_STRIDE: usize = GEMM_K + 16;
+
+const _: () = assert!(GEMM_WORK == GEMM_N * GEMM_K + X * X_STRIDE);
 
 /// # Safety
 /// As [`super::panel`]; `work` has [`GEMM_N`] × [`GEMM_K`] floats, 64-byte aligned.
@@ -18,9 +25,10 @@ const STRIP: usize = 32;
 pub(super) unsafe fn panel<const T: u8>(panel: &Panel<'_>, tile: &mut [f32], work: &mut [f32]) {
     let cols = panel.w.cols();
     assert!(
-        panel.wn <= GEMM_N && work.len() >= GEMM_N * GEMM_K,
+        panel.wn <= GEMM_N && work.len() >= GEMM_WORK,
         "room for the packed panel"
     );
+    let (work, copy) = work.split_at_mut(GEMM_N * GEMM_K);
     for k0 in (0..cols).step_by(GEMM_K) {
         let kn = GEMM_K.min(cols - k0);
         for s0 in (0..panel.wn).step_by(STRIP) {
@@ -31,9 +39,13 @@ pub(super) unsafe fn panel<const T: u8>(panel: &Panel<'_>, tile: &mut [f32], wor
         }
         let mut r = 0;
         while r < panel.xn {
-            let x = panel.x.f32[(panel.x0 + r) * cols + k0..].as_ptr();
             let left = panel.xn - r;
             let mut done = 0;
+            for (i, copy) in copy.chunks_exact_mut(X_STRIDE).enumerate().take(left) {
+                let x = &panel.x.f32[(panel.x0 + r + i) * cols + k0..][..kn];
+                copy[..kn].copy_from_slice(x);
+            }
+            let x = copy.as_ptr();
             for s0 in (0..panel.wn).step_by(STRIP) {
                 let strip = work[s0 * GEMM_K..].as_ptr();
                 let sn = STRIP.min(panel.wn - s0);
@@ -46,11 +58,11 @@ pub(super) unsafe fn panel<const T: u8>(panel: &Panel<'_>, tile: &mut [f32], wor
                 // SAFETY: rows r..r + M exist in the activations and in the tile.
                 done = unsafe {
                     match left {
-                        1 => multiply::<1>(strip, x, cols, kn, &c),
-                        2 | 3 => multiply::<2>(strip, x, cols, kn, &c),
-                        4..8 => multiply::<4>(strip, x, cols, kn, &c),
-                        8..12 => multiply::<8>(strip, x, cols, kn, &c),
-                        _ => multiply::<12>(strip, x, cols, kn, &c),
+                        1 => multiply::<1>(strip, x, kn, &c),
+                        2 | 3 => multiply::<2>(strip, x, kn, &c),
+                        4..8 => multiply::<4>(strip, x, kn, &c),
+                        8..14 => multiply::<8>(strip, x, kn, &c),
+                        _ => multiply::<X>(strip, x, kn, &c),
                     }
                 };
             }
@@ -110,13 +122,12 @@ struct Corner {
 /// `M` activation rows with one strip; returns `M`.
 ///
 /// # Safety
-/// `strip` has `kn` × 32 floats, aligned; `x` has `M` rows `ld` apart with `kn` columns; the tile
+/// `strip` has `kn` × 32 floats, aligned; `x` has `M` rows [`X_STRIDE`] apart with `kn` columns; the tile
 /// has `M` rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 unsafe fn multiply<const M: usize>(
     strip: *const f32,
     x: *const f32,
-    ld: usize,
     kn: usize,
     c: &Corner,
 ) -> usize {
@@ -136,7 +147,7 @@ unsafe fn multiply<const M: usize>(
             let w0 = _mm512_load_ps(strip.add(k * STRIP));
             let w1 = _mm512_load_ps(strip.add(k * STRIP + 16));
             for (r, chains) in chains.iter_mut().enumerate() {
-                let x = _mm512_set1_ps(*x.add(r * ld + k));
+                let x = _mm512_set1_ps(*x.add(r * X_STRIDE + k));
                 chains[0] = _mm512_fmadd_ps(x, w0, chains[0]);
                 chains[1] = _mm512_fmadd_ps(x, w1, chains[1]);
             }
