@@ -46,17 +46,38 @@ pub enum Op {
     /// Starts a step: the position of each row.
     Begin { class: Class, positions: Vec<u32> },
     /// `x[first..] = decode(rows)`: row i of the step is part `parts[i]` of the gathered block.
-    Embed { lease: ReadLease, ty: WeightType, parts: Vec<usize>, first: usize },
+    Embed {
+        lease: ReadLease,
+        ty: WeightType,
+        parts: Vec<usize>,
+        first: usize,
+    },
     /// `xn = rms_norm(x[rows]) * weight`, rows moved to the front, and their quantised copy.
     Norm { weight: Weight, rows: RowRange },
     /// The quantised copy of the first `count` rows of a buffer, for the products that follow.
     Quantise { from: Buf, count: usize },
     /// Every row of `to` becomes the vector.
-    Bias { weight: Weight, to: Buf, count: usize },
+    Bias {
+        weight: Weight,
+        to: Buf,
+        count: usize,
+    },
     /// `to[.., col0 ..] (=, +=) from * weight^T`.
-    MatMul { weight: Weight, from: Buf, to: Buf, col0: usize, mode: Mode, count: usize },
+    MatMul {
+        weight: Weight,
+        from: Buf,
+        to: Buf,
+        col0: usize,
+        mode: Mode,
+        count: usize,
+    },
     /// `h[.., col0 ..] = silu(xn * gate^T) * (xn * up^T)`.
-    GateUp { gate: Weight, up: Weight, col0: usize, count: usize },
+    GateUp {
+        gate: Weight,
+        up: Weight,
+        col0: usize,
+        count: usize,
+    },
     /// Rotates q and k, appends k and v to the tails, and attends: `att = attention(q)`.
     Attend { slices: SliceLeases },
 }

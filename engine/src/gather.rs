@@ -29,7 +29,12 @@ pub struct Gathered {
 impl Gatherer {
     /// A gatherer for rows of `tensor` whose batches use the slot of `block`.
     pub fn new(mover: Arc<Mover>, block: BlockId, tensor: Tensor) -> Self {
-        Self { mover, block, tensor, extent: None }
+        Self {
+            mover,
+            block,
+            tensor,
+            extent: None,
+        }
     }
 
     pub fn weight_type(&self) -> WeightType {
@@ -50,9 +55,16 @@ impl Gatherer {
         let ranges: Vec<Run> = rows
             .iter()
             .map(|&row| {
-                assert!((row as usize) < self.tensor.rows, "token {row} is in the vocabulary");
+                assert!(
+                    (row as usize) < self.tensor.rows,
+                    "token {row} is in the vocabulary"
+                );
                 let offset = self.tensor.offset + u64::from(row) * len;
-                Run { file: self.tensor.file, offset, len }
+                Run {
+                    file: self.tensor.file,
+                    offset,
+                    len,
+                }
             })
             .collect();
         let parts = tokens
@@ -68,7 +80,10 @@ impl Gatherer {
             is_checked: false,
         };
         let extent = self.extent.take().expect("one batch at a time");
-        assert!(self.mover.want(request, extent).is_ok(), "one batch at a time");
+        assert!(
+            self.mover.want(request, extent).is_ok(),
+            "one batch at a time"
+        );
         let lease = self.mover.wait(slot_of(self.block))?;
         Ok(Gathered { lease, parts })
     }

@@ -60,17 +60,26 @@ impl Machine<'_> {
     /// the first row asked for in row 0.
     pub fn step(&mut self, input: StepInput<'_>) -> Result<(), MoveError> {
         let count = input.tokens.len();
-        assert!(count > 0 && count <= self.backend.rows_max(), "{count} rows in a step");
+        assert!(
+            count > 0 && count <= self.backend.rows_max(),
+            "{count} rows in a step"
+        );
         let first = self.sequence.len() as u32;
         let positions = (first..first + count as u32).collect();
-        let _ = self.backend.enqueue(Op::Begin { class: input.class, positions });
+        let _ = self.backend.enqueue(Op::Begin {
+            class: input.class,
+            positions,
+        });
         self.embed(input.tokens)?;
         for index in 0..self.manifest.program.layers.len() {
             self.layer(index, count)?;
         }
         let rows = match input.logits {
             LogitRows::None => None,
-            LogitRows::Last => Some(RowRange { first: count - 1, count: 1 }),
+            LogitRows::Last => Some(RowRange {
+                first: count - 1,
+                count: 1,
+            }),
             LogitRows::All => Some(RowRange { first: 0, count }),
         };
         if let Some(rows) = rows {
@@ -113,7 +122,10 @@ impl Machine<'_> {
         self.gate_up(blocks.gate_up, count)?;
         self.blocks(blocks.down, |machine, lease, part, at| {
             if !std::mem::replace(&mut layer.is_hidden_ready, true) {
-                let _ = machine.backend.enqueue(Op::Quantise { from: Buf::H, count });
+                let _ = machine.backend.enqueue(Op::Quantise {
+                    from: Buf::H,
+                    count,
+                });
             }
             Some(machine.product(lease, part, at, (Buf::H, Buf::X, Mode::Add), count))
         })
@@ -159,7 +171,14 @@ impl Machine<'_> {
         count: usize,
     ) -> Token {
         let weight = self.weight(lease, part, at);
-        self.backend.enqueue(Op::MatMul { weight, from, to, col0: part.row0, mode, count })
+        self.backend.enqueue(Op::MatMul {
+            weight,
+            from,
+            to,
+            col0: part.row0,
+            mode,
+            count,
+        })
     }
 
     fn attention_part(
@@ -211,7 +230,10 @@ impl Machine<'_> {
         let token = self.backend.enqueue(Op::Attend { slices });
         let completed = self.backend.finish(token);
         self.sequence.take_back(layer, completed.tails);
-        let _ = self.backend.enqueue(Op::Quantise { from: Buf::Att, count });
+        let _ = self.backend.enqueue(Op::Quantise {
+            from: Buf::Att,
+            count,
+        });
     }
 
     /// Blocks of gate|up hold equal rows of both: gate first.
@@ -224,7 +246,12 @@ impl Machine<'_> {
                 return None;
             };
             let col0 = part.row0;
-            Some(machine.backend.enqueue(Op::GateUp { gate: first, up: weight, col0, count }))
+            Some(machine.backend.enqueue(Op::GateUp {
+                gate: first,
+                up: weight,
+                col0,
+                count,
+            }))
         })
     }
 

@@ -40,7 +40,9 @@ impl KvLayout {
 
 /// No room for the KV of the coming step.
 #[derive(Debug, thiserror::Error)]
-#[error("no room for {bytes} bytes of kv in the fast tier; give a larger --fast or a smaller --context")]
+#[error(
+    "no room for {bytes} bytes of kv in the fast tier; give a larger --fast or a smaller --context"
+)]
 pub struct KvFull {
     pub bytes: u64,
 }
@@ -62,7 +64,14 @@ impl Sequence {
     /// An empty sequence.
     pub fn new(layout: KvLayout, table: Arc<SlotTable>, space: Arc<Space>) -> Self {
         let layers = (0..layout.layers).map(|_| SliceLeases::default()).collect();
-        Self { layout, table, space, layers, len: 0, blocks: 0 }
+        Self {
+            layout,
+            table,
+            space,
+            layers,
+            len: 0,
+            blocks: 0,
+        }
     }
 
     /// Tokens appended so far.
@@ -89,7 +98,9 @@ impl Sequence {
                 let index = self.blocks * self.layout.layers + layer;
                 let block = BlockId::new(self.layout.first_block + index as u32);
                 let tail = self.table.begin_append(slot_of(block), extent);
-                self.layers[layer].tails.push(tail.expect("a new slice has an absent slot"));
+                self.layers[layer]
+                    .tails
+                    .push(tail.expect("a new slice has an absent slot"));
             }
             self.blocks += 1;
         }
@@ -99,7 +110,10 @@ impl Sequence {
     /// The slices of a layer for one attention: pins of the full ones, the tails themselves.
     pub fn lend(&mut self, layer: usize) -> SliceLeases {
         let slices = &mut self.layers[layer];
-        SliceLeases { full: slices.full.clone(), tails: std::mem::take(&mut slices.tails) }
+        SliceLeases {
+            full: slices.full.clone(),
+            tails: std::mem::take(&mut slices.tails),
+        }
     }
 
     /// Takes the tails back when the attention has completed.
@@ -145,11 +159,21 @@ mod tests {
     fn slices_fill_up_get_published_and_come_back() {
         let space = Space::mapped(Mapping::new(1 << 20).expect("memory"));
         let table = SlotTable::new(64);
-        let layout = KvLayout { layers: 2, slice_bytes: 5000, first_block: 3 };
-        assert_eq!((layout.block_bytes(), layout.bytes_for(65)), (16_384, 32_768));
+        let layout = KvLayout {
+            layers: 2,
+            slice_bytes: 5000,
+            first_block: 3,
+        };
+        assert_eq!(
+            (layout.block_bytes(), layout.bytes_for(65)),
+            (16_384, 32_768)
+        );
         let mut sequence = Sequence::new(layout, Arc::clone(&table), Arc::clone(&space));
         sequence.reserve(100).expect("room");
-        assert_eq!((sequence.bytes_missing(128), sequence.bytes_missing(129)), (0, 16_384));
+        assert_eq!(
+            (sequence.bytes_missing(128), sequence.bytes_missing(129)),
+            (0, 16_384)
+        );
         for layer in 0..2 {
             let slices = sequence.lend(layer);
             assert_eq!((slices.full.len(), slices.tails.len()), (0, 2));

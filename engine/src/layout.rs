@@ -121,7 +121,10 @@ impl Layout {
     pub fn new(needs: Needs, budget: u64) -> Result<Self, TooSmall> {
         let min_fast_bytes = needs.min_fast_bytes();
         if budget < min_fast_bytes {
-            return Err(TooSmall { budget, min_fast_bytes });
+            return Err(TooSmall {
+                budget,
+                min_fast_bytes,
+            });
         }
         let space_bytes = (budget / GRANULE * GRANULE).min(needs.max_useful_bytes());
         let ring_start = needs.work_bytes(BASE_ROWS, BASE_ROWS);
@@ -129,7 +132,11 @@ impl Layout {
         let rows = RESIDENT_ROWS_MIN.min(needs.context);
         let resident = needs.weight_bytes() + needs.kv_bytes() + needs.work_bytes(rows, rows);
         let streams = ring_start + resident > space_bytes;
-        let frames = if streams { frames(&needs, space_bytes, frame_bytes) } else { 0 };
+        let frames = if streams {
+            frames(&needs, space_bytes, frame_bytes)
+        } else {
+            0
+        };
         let fixed_start = ring_start + frames * frame_bytes;
         let ranks = ranks(needs.blocks.len());
         let mut addresses = vec![0; needs.blocks.len()];
@@ -189,7 +196,11 @@ impl Layout {
             }
             Some(weights + (passes - 1) * (weights - resident))
         };
-        let most = if self.frames == 0 { RESIDENT_ROWS } else { PREFILL_ROWS_MAX };
+        let most = if self.frames == 0 {
+            RESIDENT_ROWS
+        } else {
+            PREFILL_ROWS_MAX
+        };
         let base = BASE_ROWS.min(tokens);
         // The permanent work area needs nothing more, but takes a pass per few rows.
         let passes = tokens.div_ceil(base) as u64;
@@ -209,7 +220,9 @@ fn frames(needs: &Needs, space_bytes: u64, frame_bytes: u64) -> u64 {
     let good = FRAMES_GOOD.max(RING_BYTES / frame_bytes.max(1));
     let spare = space_bytes - needs.min_fast_bytes();
     let share = (space_bytes / RING_SHARE).min(least * frame_bytes + spare);
-    good.min(share / frame_bytes.max(1)).max(least).min(needs.blocks.len() as u64)
+    good.min(share / frame_bytes.max(1))
+        .max(least)
+        .min(needs.blocks.len() as u64)
 }
 
 /// Indices 0..count, ordered by the radical inverse in base 2.
@@ -218,7 +231,13 @@ fn frames(needs: &Needs, space_bytes: u64, frame_bytes: u64) -> u64 {
 fn ranks(count: usize) -> Vec<u32> {
     let bits = usize::BITS - count.max(1).next_power_of_two().leading_zeros() - 1;
     (0..1u64 << bits)
-        .map(|index| if bits == 0 { 0 } else { index.reverse_bits() >> (64 - bits) })
+        .map(|index| {
+            if bits == 0 {
+                0
+            } else {
+                index.reverse_bits() >> (64 - bits)
+            }
+        })
         .filter(|&place| place < count as u64)
         .map(|place| place as u32)
         .collect()
@@ -232,7 +251,11 @@ mod tests {
         Needs {
             blocks,
             work: WorkShape::new(64, 64, 32, 128, 512, 128),
-            kv: KvLayout { layers: 2, slice_bytes: 16_384, first_block: 0 },
+            kv: KvLayout {
+                layers: 2,
+                slice_bytes: 16_384,
+                first_block: 0,
+            },
             context: 256,
             embedding_row: 256,
         }
@@ -248,7 +271,11 @@ mod tests {
             let half = count / 2;
             let mut prefix = order[..half].to_vec();
             prefix.sort_unstable();
-            let widest = prefix.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+            let widest = prefix
+                .windows(2)
+                .map(|pair| pair[1] - pair[0])
+                .max()
+                .unwrap_or(0);
             assert!(widest <= 4, "{count}: gap of {widest}");
         }
     }
@@ -268,7 +295,10 @@ mod tests {
     fn a_budget_for_everything_has_no_ring_and_fixes_everything() {
         let needs = needs(vec![32_768; 40]);
         let layout = Layout::new(needs.clone(), 1 << 40).expect("plenty");
-        assert_eq!((layout.frames, layout.space_bytes), (0, needs.max_useful_bytes()));
+        assert_eq!(
+            (layout.frames, layout.space_bytes),
+            (0, needs.max_useful_bytes())
+        );
         let border = layout.kv_border(256);
         assert_eq!(layout.fixed_bytes(border), needs.weight_bytes());
         let rows = layout.prefill_rows(256, border, 1);
@@ -285,7 +315,10 @@ mod tests {
             let fixed = layout.fixed_bytes(border);
             assert!(fixed <= before && fixed < needs.weight_bytes());
             assert!(layout.fixed_start + fixed <= border);
-            assert!(border - layout.fixed_start - fixed <= 24_576, "all but one block is used");
+            assert!(
+                border - layout.fixed_start - fixed <= 24_576,
+                "all but one block is used"
+            );
             before = fixed;
         }
     }

@@ -7,7 +7,7 @@ mod generate;
 mod open;
 mod score;
 
-pub use generate::{Generated, GenerateOptions, StopReason};
+pub use generate::{GenerateOptions, Generated, StopReason};
 pub use open::{Resolved, SessionOptions, resolve};
 
 use crate::backend::Backend;
@@ -45,7 +45,9 @@ pub enum SessionError {
     KvFull(#[from] KvFull),
     #[error("--context {context} is more than the {trained} tokens this model was trained for")]
     Context { context: usize, trained: usize },
-    #[error("prompt of {tokens} tokens does not fit a context of {context}; give a larger --context")]
+    #[error(
+        "prompt of {tokens} tokens does not fit a context of {context}; give a larger --context"
+    )]
     PromptTooLong { tokens: usize, context: usize },
     #[error("no tokens to start from; give a prompt")]
     EmptyPrompt,
@@ -116,7 +118,10 @@ impl Session {
             return Err(SessionError::UnknownToken { token, vocab });
         }
         if tokens.len() > context {
-            return Err(SessionError::PromptTooLong { tokens: tokens.len(), context });
+            return Err(SessionError::PromptTooLong {
+                tokens: tokens.len(),
+                context,
+            });
         }
         Ok(())
     }
@@ -151,21 +156,34 @@ impl Session {
         }
         let needs = self.layout.needs().clone();
         let bytes = needs.work_bytes(rows, logits);
-        self.stager.set_border(self.layout.kv_border(tokens) - bytes)?;
+        self.stager
+            .set_border(self.layout.kv_border(tokens) - bytes)?;
         let full = KvFull { bytes };
-        let Some(work) = WorkBuffers::new(&needs.work, rows, logits, &self.space, Space::alloc_high)
+        let Some(work) =
+            WorkBuffers::new(&needs.work, rows, logits, &self.space, Space::alloc_high)
         else {
             return Err(full.into());
         };
-        let gather = self.space.alloc_high(needs.gather_bytes(rows)).ok_or(full)?;
-        let work = self.backend.set_work(work).expect("the permanent buffers were set");
-        let gather = self.gatherer.set_extent(gather).expect("no batch is leased between steps");
+        let gather = self
+            .space
+            .alloc_high(needs.gather_bytes(rows))
+            .ok_or(full)?;
+        let work = self
+            .backend
+            .set_work(work)
+            .expect("the permanent buffers were set");
+        let gather = self
+            .gatherer
+            .set_extent(gather)
+            .expect("no batch is leased between steps");
         Ok(Some(SetAside { work, gather }))
     }
 
     /// Puts the permanent work buffers back; the fixed set grows into the room again.
     fn leave_prefill(&mut self, aside: Option<SetAside>, tokens: usize) -> Result<(), MoveError> {
-        let Some(SetAside { work, gather }) = aside else { return Ok(()) };
+        let Some(SetAside { work, gather }) = aside else {
+            return Ok(());
+        };
         drop(self.backend.set_work(work));
         drop(self.gatherer.set_extent(gather));
         self.stager.set_border(self.layout.kv_border(tokens))

@@ -85,7 +85,11 @@ pub struct Stager {
 impl Stager {
     /// A stager over an empty arena.
     pub fn new(manifest: &Manifest, layout: Layout, mover: Arc<Mover>, space: Arc<Space>) -> Self {
-        let specs = manifest.blocks.iter().map(|block| Arc::new(block.spec.clone())).collect();
+        let specs = manifest
+            .blocks
+            .iter()
+            .map(|block| Arc::new(block.spec.clone()))
+            .collect();
         Self {
             specs,
             body_blocks: manifest.program.head.start as usize,
@@ -117,7 +121,10 @@ impl Stager {
 
     /// Ends a pass: the next lease is the first of the next pass.
     pub fn end_pass(&mut self) -> Result<(), MoveError> {
-        self.now = Place { pass: self.now.pass + 1, index: 0 };
+        self.now = Place {
+            pass: self.now.pass + 1,
+            index: 0,
+        };
         self.next = self.next.max(self.now);
         self.top_up()
     }
@@ -143,7 +150,11 @@ impl Stager {
             return Ok(());
         }
         self.settle(index)?;
-        drop(self.mover.table().evict(slot_of(BlockId::new(index as u32))));
+        drop(
+            self.mover
+                .table()
+                .evict(slot_of(BlockId::new(index as u32))),
+        );
         Ok(())
     }
 
@@ -188,9 +199,13 @@ impl Stager {
 
     fn frame_used_last(&mut self, place: Place, wait: bool) -> Result<Option<usize>, MoveError> {
         let last = (0..self.frames.len())
-            .filter_map(|frame| self.frames[frame].map(|block| (self.next_use(block), frame, block)))
+            .filter_map(|frame| {
+                self.frames[frame].map(|block| (self.next_use(block), frame, block))
+            })
             .max();
-        let Some((used, frame, block)) = last else { return Ok(None) };
+        let Some((used, frame, block)) = last else {
+            return Ok(None);
+        };
         if used <= UseAt::At(place) {
             return Ok(None);
         }
@@ -210,7 +225,10 @@ impl Stager {
     fn next_use(&self, block: usize) -> UseAt {
         let in_pass = |pass| self.pass_len(pass).is_some_and(|len| block < len);
         if block >= self.now.index && in_pass(self.now.pass) {
-            return UseAt::At(Place { pass: self.now.pass, index: block });
+            return UseAt::At(Place {
+                pass: self.now.pass,
+                index: block,
+            });
         }
         [self.now.pass + 1, self.passes.body.max(self.now.pass + 1)]
             .into_iter()
@@ -233,7 +251,10 @@ impl Stager {
     fn top_up(&mut self) -> Result<(), MoveError> {
         while let Some(len) = self.pass_len(self.next.pass) {
             if self.next.index == len {
-                self.next = Place { pass: self.next.pass + 1, index: 0 };
+                self.next = Place {
+                    pass: self.next.pass + 1,
+                    index: 0,
+                };
                 continue;
             }
             // A second pass ahead would meet the blocks of the first.
@@ -262,11 +283,14 @@ impl Stager {
             if !wait && self.fixed_ahead > 0 && self.fixed_ahead + bytes > FIXED_AHEAD_BYTES {
                 return Ok(false);
             }
-            self.space.alloc_at(self.layout.addresses[place.index], bytes)
+            self.space
+                .alloc_at(self.layout.addresses[place.index], bytes)
         } else {
             self.frame_for(place, wait)?
         };
-        let Some(extent) = extent else { return Ok(false) };
+        let Some(extent) = extent else {
+            return Ok(false);
+        };
         let request = Request {
             block,
             slot,
@@ -284,13 +308,20 @@ impl Stager {
 
     /// Leases the next block of the pass, which must be `block`, sleeping until it is there.
     pub fn lease(&mut self, block: BlockId) -> Result<ReadLease, MoveError> {
-        assert_eq!(block.index(), self.now.index, "blocks are leased in step order");
+        assert_eq!(
+            block.index(),
+            self.now.index,
+            "blocks are leased in step order"
+        );
         let start = Instant::now();
         let was_ready = self.mover.table().state(slot_of(block)) == State::Ready;
         if self.next <= self.now {
             let asked = self.ask(self.now, true)?;
             assert!(asked, "{block} has neither a frame nor its place");
-            self.next = Place { index: self.now.index + 1, ..self.now };
+            self.next = Place {
+                index: self.now.index + 1,
+                ..self.now
+            };
         }
         let lease = self.mover.wait(slot_of(block))?;
         if !was_ready {

@@ -31,7 +31,11 @@ pub fn work_shape(shape: &StepShape, quantises: bool) -> WorkShape {
     let attention = shape.heads * shape.kv.head_dim();
     let kv = shape.kv.kv_heads() * shape.kv.head_dim();
     let widest = shape.dim.max(attention).max(shape.ffn);
-    let quantised = if quantises { Kernels::quantised_bytes(widest) } else { 0 };
+    let quantised = if quantises {
+        Kernels::quantised_bytes(widest)
+    } else {
+        0
+    };
     WorkShape::new(shape.dim, attention, kv, shape.ffn, shape.vocab, quantised)
 }
 
@@ -58,14 +62,23 @@ impl CpuBackend {
     }
 
     fn work(&mut self) -> &mut WorkBuffers {
-        self.work.as_mut().expect("work buffers are set before a step begins")
+        self.work
+            .as_mut()
+            .expect("work buffers are set before a step begins")
     }
 
     fn begin(&mut self, class: Class, positions: &[u32]) {
-        let positions: Vec<usize> = positions.iter().map(|&position| position as usize).collect();
+        let positions: Vec<usize> = positions
+            .iter()
+            .map(|&position| position as usize)
+            .collect();
         let factors = (!self.rope.factors.is_empty()).then_some(self.rope.factors.as_slice());
         let angles = RopeTable::new(&positions, self.rope.dims, self.rope.theta, factors, 1.0);
-        self.step = Step { class, positions, angles };
+        self.step = Step {
+            class,
+            positions,
+            angles,
+        };
     }
 
     fn embed(
@@ -85,7 +98,10 @@ impl CpuBackend {
     fn norm(&mut self, weight: &Weight, rows: RowRange) {
         let (dim, eps) = (self.shape.dim, self.shape.norm_eps);
         let vector = vector(weight);
-        let work = self.work.as_mut().expect("work buffers are set before a step begins");
+        let work = self
+            .work
+            .as_mut()
+            .expect("work buffers are set before a step begins");
         let mut xn = work.lift(Buf::Xn);
         let x = &work.read(Buf::X)[rows.first * dim..][..rows.count * dim];
         let out = &mut xn.f32_mut()[..rows.count * dim];
@@ -95,13 +111,19 @@ impl CpuBackend {
     }
 
     fn quantise(&mut self, from: Buf, count: usize) {
-        let work = self.work.as_mut().expect("work buffers are set before a step begins");
+        let work = self
+            .work
+            .as_mut()
+            .expect("work buffers are set before a step begins");
         let cols = work.shape.cols(from);
-        let Some(mut quantised) = work.quantised.take() else { return };
+        let Some(mut quantised) = work.quantised.take() else {
+            return;
+        };
         if cols.is_multiple_of(WeightType::Q8_0.block_elems()) {
             let x = &work.read(from)[..count * cols];
             let bytes = count * Kernels::quantised_bytes(cols);
-            self.kernels.quantise(x, cols, &mut quantised.bytes_mut()[..bytes]);
+            self.kernels
+                .quantise(x, cols, &mut quantised.bytes_mut()[..bytes]);
         }
         work.quantised = Some(quantised);
     }
@@ -122,24 +144,44 @@ impl CpuBackend {
         run: impl FnOnce(&Kernels, Class, &Rows<'_>, &mut Out<'_>),
     ) {
         let class = self.step.class;
-        let work = self.work.as_mut().expect("work buffers are set before a step begins");
+        let work = self
+            .work
+            .as_mut()
+            .expect("work buffers are set before a step begins");
         let (cols, stride) = (work.shape.cols(from), work.shape.cols(to));
         let mut target = work.lift(to);
         let bytes = count * Kernels::quantised_bytes(cols);
         let rows = Rows {
             f32: &work.read(from)[..count * cols],
-            q8: work.quantised.as_ref().map(|quantised| &quantised.bytes()[..bytes]),
+            q8: work
+                .quantised
+                .as_ref()
+                .map(|quantised| &quantised.bytes()[..bytes]),
             rows: count,
             cols,
         };
-        let mut out = Out { data: target.f32_mut(), stride, col0, mode };
+        let mut out = Out {
+            data: target.f32_mut(),
+            stride,
+            col0,
+            mode,
+        };
         run(&self.kernels, class, &rows, &mut out);
         work.put_back(to, target);
     }
 
     fn attend(&mut self, mut slices: SliceLeases) -> Completed {
-        let Self { kernels, shape, rope, work, step, .. } = self;
-        let work = work.as_mut().expect("work buffers are set before a step begins");
+        let Self {
+            kernels,
+            shape,
+            rope,
+            work,
+            step,
+            ..
+        } = self;
+        let work = work
+            .as_mut()
+            .expect("work buffers are set before a step begins");
         let (kv, heads, rows) = (shape.kv, shape.heads, step.positions.len());
         let (q_cols, kv_cols) = (heads * kv.head_dim(), kv.kv_heads() * kv.head_dim());
         let style = match rope.style {
@@ -156,11 +198,17 @@ impl CpuBackend {
         for (row, &position) in step.positions.iter().enumerate() {
             let tail = &mut slices.tails[position / KV_TOKENS - slices.full.len()];
             let slice = &mut tail.bytes_mut()[..kv.slice_bytes()];
-            let (k, v) = (&k[row * kv_cols..][..kv_cols], &v[row * kv_cols..][..kv_cols]);
+            let (k, v) = (
+                &k[row * kv_cols..][..kv_cols],
+                &v[row * kv_cols..][..kv_cols],
+            );
             kv.append(slice, position % KV_TOKENS, k, v);
         }
         let full = slices.full.iter().map(|lease| lease.part(0));
-        let tails = slices.tails.iter().map(|lease| &lease.bytes()[..kv.slice_bytes()]);
+        let tails = slices
+            .tails
+            .iter()
+            .map(|lease| &lease.bytes()[..kv.slice_bytes()]);
         let sequence: Vec<&[u8]> = full.chain(tails).collect();
         let attention = AttnShape {
             heads,
@@ -169,30 +217,56 @@ impl CpuBackend {
             window: shape.window,
             sinks: None,
         };
-        let places: Vec<AttnRow> =
-            step.positions.iter().map(|&position| AttnRow { seq: 0, position }).collect();
+        let places: Vec<AttnRow> = step
+            .positions
+            .iter()
+            .map(|&position| AttnRow { seq: 0, position })
+            .collect();
         let mut att = work.lift(Buf::Att);
         let q = &work.read(Buf::Q)[..rows * q_cols];
         let out = &mut att.f32_mut()[..rows * q_cols];
         kernels.attention(step.class, &attention, &places, q, &[&sequence], out);
         work.put_back(Buf::Att, att);
-        Completed { tails: slices.tails }
+        Completed {
+            tails: slices.tails,
+        }
     }
 
     fn run(&mut self, op: Op) -> Completed {
         match op {
             Op::Begin { class, positions } => self.begin(class, &positions),
-            Op::Embed { lease, ty, parts, first } => self.embed(&lease, ty, &parts, first),
+            Op::Embed {
+                lease,
+                ty,
+                parts,
+                first,
+            } => self.embed(&lease, ty, &parts, first),
             Op::Norm { weight, rows } => self.norm(&weight, rows),
             Op::Quantise { from, count } => self.quantise(from, count),
             Op::Bias { weight, to, count } => self.bias(&weight, to, count),
-            Op::MatMul { weight, from, to, col0, mode, count } => {
+            Op::MatMul {
+                weight,
+                from,
+                to,
+                col0,
+                mode,
+                count,
+            } => {
                 let matrix = matrix(&weight);
-                self.product((from, to), (col0, mode, count), |kernels, class, rows, out| {
-                    kernels.matmul(class, &matrix, rows, None, out);
-                });
+                self.product(
+                    (from, to),
+                    (col0, mode, count),
+                    |kernels, class, rows, out| {
+                        kernels.matmul(class, &matrix, rows, None, out);
+                    },
+                );
             }
-            Op::GateUp { gate, up, col0, count } => {
+            Op::GateUp {
+                gate,
+                up,
+                col0,
+                count,
+            } => {
                 let (gate, up) = (matrix(&gate), matrix(&up));
                 let place = (col0, Mode::Store, count);
                 self.product((Buf::Xn, Buf::H), place, |kernels, class, rows, out| {
@@ -207,8 +281,13 @@ impl CpuBackend {
 
 /// The rows as the kernels see them. The manifest checked their shape against their bytes.
 fn matrix(weight: &Weight) -> Matrix<'_> {
-    Matrix::new(weight.ty, weight.rows, weight.cols, weight.lease.part(weight.part))
-        .expect("parts have the bytes of their rows")
+    Matrix::new(
+        weight.ty,
+        weight.rows,
+        weight.cols,
+        weight.lease.part(weight.part),
+    )
+    .expect("parts have the bytes of their rows")
 }
 
 /// A vector of weights in float32.
@@ -220,7 +299,11 @@ fn vector(weight: &Weight) -> Vec<f32> {
 
 impl Backend for CpuBackend {
     fn name(&self) -> String {
-        format!("cpu {} x {}", self.kernels.isa().name(), self.kernels.pool().threads())
+        format!(
+            "cpu {} x {}",
+            self.kernels.isa().name(),
+            self.kernels.pool().threads()
+        )
     }
 
     fn set_work(&mut self, work: WorkBuffers) -> Option<WorkBuffers> {

@@ -43,7 +43,10 @@ impl WorkShape {
         vocab: usize,
         quantised_bytes: usize,
     ) -> Self {
-        Self { cols: [dim, dim, attention, kv, kv, attention, ffn, vocab], quantised_bytes }
+        Self {
+            cols: [dim, dim, attention, kv, kv, attention, ffn, vocab],
+            quantised_bytes,
+        }
     }
 
     /// Elements of a row of `buf`.
@@ -55,7 +58,11 @@ impl WorkShape {
     fn sizes(&self, rows: usize, logits: usize) -> [u64; BUFFERS + 1] {
         let mut sizes = [0; BUFFERS + 1];
         for (index, &cols) in self.cols.iter().enumerate() {
-            let count = if index == Buf::Logits as usize { logits } else { rows };
+            let count = if index == Buf::Logits as usize {
+                logits
+            } else {
+                rows
+            };
             sizes[index] = ((count * cols * size_of::<f32>()) as u64).next_multiple_of(GRANULE);
         }
         sizes[BUFFERS] = ((rows * self.quantised_bytes) as u64).next_multiple_of(GRANULE);
@@ -95,21 +102,34 @@ impl WorkBuffers {
         }
         let quantised = made.pop().flatten();
         let buffers = made.try_into().expect("one buffer per entry of `sizes`");
-        Some(Self { shape: shape.clone(), rows, buffers, quantised })
+        Some(Self {
+            shape: shape.clone(),
+            rows,
+            buffers,
+            quantised,
+        })
     }
 
     /// Elements of `buf`, row after row.
     pub(crate) fn read(&self, buf: Buf) -> &[f32] {
-        self.buffers[buf as usize].as_ref().expect("the step has this buffer").f32()
+        self.buffers[buf as usize]
+            .as_ref()
+            .expect("the step has this buffer")
+            .f32()
     }
 
     pub(crate) fn write(&mut self, buf: Buf) -> &mut [f32] {
-        self.buffers[buf as usize].as_mut().expect("the step has this buffer").f32_mut()
+        self.buffers[buf as usize]
+            .as_mut()
+            .expect("the step has this buffer")
+            .f32_mut()
     }
 
     /// Takes a buffer out, to be written while others are read; put it back.
     pub(crate) fn lift(&mut self, buf: Buf) -> Scratch {
-        self.buffers[buf as usize].take().expect("the step has this buffer")
+        self.buffers[buf as usize]
+            .take()
+            .expect("the step has this buffer")
     }
 
     pub(crate) fn put_back(&mut self, buf: Buf, scratch: Scratch) {

@@ -71,7 +71,11 @@ impl Session {
 
         let mut made = Generated {
             tokens: Vec::with_capacity(count),
-            stop: if count < options.count { StopReason::Context } else { StopReason::Count },
+            stop: if count < options.count {
+                StopReason::Context
+            } else {
+                StopReason::Count
+            },
             first_token: start.elapsed(),
             decode: Duration::ZERO,
             decode_steps: 0,
@@ -109,7 +113,11 @@ impl Session {
     fn mark(&self) -> (u64, Duration, Duration) {
         let counters: &PathCounters = self.mover.counters();
         let busy = Duration::from_nanos(counters.busy_ns.load(Ordering::Relaxed));
-        (counters.bytes.load(Ordering::Relaxed), busy, self.stager.counters().stall)
+        (
+            counters.bytes.load(Ordering::Relaxed),
+            busy,
+            self.stager.counters().stall,
+        )
     }
 
     /// Runs the prompt; the logits of its last token come back.
@@ -121,14 +129,23 @@ impl Session {
         logits: &mut [f32],
     ) -> Result<(), SessionError> {
         let tokens = prompt.len();
-        let rows = self.layout.prefill_rows(tokens, self.layout.kv_border(tokens), 1);
+        let rows = self
+            .layout
+            .prefill_rows(tokens, self.layout.kv_border(tokens), 1);
         let aside = self.enter_prefill(rows, 1, tokens)?;
         let chunks = tokens.div_ceil(rows) as u64;
         let full = 1 + count.saturating_sub(1) as u64;
-        self.stager.expect(Passes { body: chunks - 1, full })?;
+        self.stager.expect(Passes {
+            body: chunks - 1,
+            full,
+        })?;
         for (index, chunk) in prompt.chunks(rows).enumerate() {
             let is_last = index as u64 == chunks - 1;
-            let wanted = if is_last { LogitRows::Last } else { LogitRows::None };
+            let wanted = if is_last {
+                LogitRows::Last
+            } else {
+                LogitRows::None
+            };
             self.step(sequence, Class::Chunk, chunk, wanted)?;
         }
         self.backend.download(Buf::Logits, 0, logits);
@@ -162,6 +179,10 @@ impl Session {
             gatherer: &mut self.gatherer,
             sequence,
         };
-        machine.step(StepInput { class, tokens, logits })
+        machine.step(StepInput {
+            class,
+            tokens,
+            logits,
+        })
     }
 }

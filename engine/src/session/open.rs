@@ -59,10 +59,15 @@ pub fn resolve(
         slice_bytes: kv_shape.slice_bytes() as u64,
         first_block: manifest.blocks.len() as u32,
     };
-    let budget = options.fast_bytes.unwrap_or_else(|| available_bytes() / 5 * 4);
+    let budget = options
+        .fast_bytes
+        .unwrap_or_else(|| available_bytes() / 5 * 4);
     let context = match options.context {
         Some(context) if context > config.context => {
-            return Err(SessionError::Context { context, trained: config.context });
+            return Err(SessionError::Context {
+                context,
+                trained: config.context,
+            });
         }
         Some(context) => context,
         None => context_default(config.context, budget, &kv),
@@ -77,16 +82,32 @@ pub fn resolve(
         window: None,
     };
     let quantises = options.isa != Isa::Reference
-        && manifest.tensors.iter().any(|tensor| tensor.ty.block_elems() > 1);
+        && manifest
+            .tensors
+            .iter()
+            .any(|tensor| tensor.ty.block_elems() > 1);
     let needs = Needs {
-        blocks: manifest.blocks.iter().map(|block| block.spec.extent_bytes()).collect(),
+        blocks: manifest
+            .blocks
+            .iter()
+            .map(|block| block.spec.extent_bytes())
+            .collect(),
         work: work_shape(&shape, quantises),
         kv,
         context,
         embedding_row: manifest.embedding().row_bytes(),
     };
     let origin_limit = options.origin_limit;
-    Ok((Resolved { budget, context, kv_type, origin_limit, shape }, needs))
+    Ok((
+        Resolved {
+            budget,
+            context,
+            kv_type,
+            origin_limit,
+            shape,
+        },
+        needs,
+    ))
 }
 
 /// float32 for models stored in float32, else float16.
@@ -103,7 +124,9 @@ fn kv_type_auto(manifest: &Manifest) -> KvType {
 /// weights.
 fn context_default(trained: usize, budget: u64, kv: &KvLayout) -> usize {
     let blocks = (budget / 2 / kv.block_bytes().max(1)) as usize;
-    trained.min(CONTEXT_DEFAULT).min(blocks.max(1) * SLICE_TOKENS)
+    trained
+        .min(CONTEXT_DEFAULT)
+        .min(blocks.max(1) * SLICE_TOKENS)
 }
 
 impl Session {
@@ -131,9 +154,8 @@ impl Session {
         let clock = Arc::new(RealClock::new());
         let mover = Arc::new(Mover::start(Arc::clone(&table), parts, clock));
 
-        let work =
-            WorkBuffers::new(&needs.work, BASE_ROWS, BASE_ROWS, &space, Space::alloc_low)
-                .expect("the layout keeps the work area free");
+        let work = WorkBuffers::new(&needs.work, BASE_ROWS, BASE_ROWS, &space, Space::alloc_low)
+            .expect("the layout keeps the work area free");
         let gather_start = needs.work.bytes(BASE_ROWS, BASE_ROWS);
         let gather = space
             .alloc_at(gather_start, needs.gather_bytes(BASE_ROWS))
@@ -145,8 +167,22 @@ impl Session {
         let embedding = manifest.embedding().clone();
         let mut gatherer = Gatherer::new(Arc::clone(&mover), gather_block, embedding);
         gatherer.set_extent(gather);
-        let stager =
-            Stager::new(&manifest, layout.clone(), Arc::clone(&mover), Arc::clone(&space));
-        Ok(Self { backend, gatherer, stager, mover, table, space, layout, manifest, resolved })
+        let stager = Stager::new(
+            &manifest,
+            layout.clone(),
+            Arc::clone(&mover),
+            Arc::clone(&space),
+        );
+        Ok(Self {
+            backend,
+            gatherer,
+            stager,
+            mover,
+            table,
+            space,
+            layout,
+            manifest,
+            resolved,
+        })
     }
 }
