@@ -18,3 +18,7 @@ pub mod stager;
 pub mod graph;
 
 pub mod session;
+
+pub mod bound;
+
+pub mod cli;

@@ -5,6 +5,7 @@
 
 mod generate;
 mod open;
+mod probe;
 mod score;
 
 pub use generate::{GenerateOptions, Generated, StopReason};
@@ -19,7 +20,7 @@ use crate::manifest::Manifest;
 use crate::stager::Stager;
 use larder_cpu::{IsaError, KvError};
 use larder_pool::mover::Mover;
-use larder_pool::sys::file::FileError;
+use larder_pool::sys::file::{FileError, SourceFile};
 use larder_pool::sys::lease::SlotTable;
 use larder_pool::sys::mapping::MapError;
 use larder_pool::sys::space::{Extent, Space};
@@ -71,6 +72,9 @@ pub struct Session {
     layout: Layout,
     manifest: Arc<Manifest>,
     resolved: Resolved,
+    files: Vec<Arc<SourceFile>>,
+    /// Bytes that probes moved, which no report counts.
+    probed_bytes: u64,
 }
 
 /// The permanent work area while the buffers of a prefill stand in for it.
@@ -102,6 +106,19 @@ impl Session {
 
     pub fn stager(&self) -> &Stager {
         &self.stager
+    }
+
+    /// Model files that are read through the page cache.
+    pub fn buffered_files(&self) -> impl Iterator<Item = &std::path::Path> {
+        self.files
+            .iter()
+            .filter(|file| !file.is_direct())
+            .map(|file| file.path())
+    }
+
+    /// Bytes that probes moved.
+    pub const fn probed_bytes(&self) -> u64 {
+        self.probed_bytes
     }
 
     /// Name of the backend, for the report.

@@ -129,6 +129,21 @@ impl Stager {
         self.top_up()
     }
 
+    /// Drops every block, and expects no pass.
+    pub fn clear(&mut self) -> Result<(), MoveError> {
+        self.expect(Passes::default())?;
+        for index in 0..self.specs.len() {
+            self.settle(index)?;
+            drop(
+                self.mover
+                    .table()
+                    .evict(slot_of(BlockId::new(index as u32))),
+            );
+        }
+        self.frames.fill(None);
+        Ok(())
+    }
+
     /// Sets the upper end of the fixed set, between two steps. What no longer fits is dropped.
     pub fn set_border(&mut self, border: u64) -> Result<(), MoveError> {
         if border < self.border {

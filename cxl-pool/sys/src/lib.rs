@@ -16,6 +16,7 @@
 pub mod futex;
 pub mod limits;
 pub mod mapping;
+pub mod newfile;
 pub mod space;
 
 pub mod slot;

@@ -6,7 +6,12 @@ use crate::config::{Rope, RopeStyle};
 use larder_cpu::decode::decode;
 use larder_cpu::{AttnRow, AttnShape, Class, Kernels, Matrix, Mode, Out, RopeTable, Rows};
 use larder_cpu::{KV_TOKENS, WeightType};
+use larder_pool::sys::lease::ReadLease;
 use std::collections::HashMap;
+use std::time::Instant;
+
+/// Passes of a probe; the best one counts.
+const PROBE_PASSES: usize = 5;
 
 /// See the module.
 pub struct CpuBackend {
@@ -81,13 +86,7 @@ impl CpuBackend {
         };
     }
 
-    fn embed(
-        &mut self,
-        rows: &larder_pool::sys::lease::ReadLease,
-        ty: WeightType,
-        parts: &[usize],
-        first: usize,
-    ) {
+    fn embed(&mut self, rows: &ReadLease, ty: WeightType, parts: &[usize], first: usize) {
         let dim = self.shape.dim;
         let x = self.work().write(Buf::X);
         for (row, &part) in parts.iter().enumerate() {
@@ -326,6 +325,22 @@ impl Backend for CpuBackend {
 
     fn finish(&mut self, token: Token) -> Completed {
         self.completed.remove(&token.0).unwrap_or_default()
+    }
+
+    fn read_probe(&mut self, blocks: &[ReadLease]) -> f64 {
+        let mut rates: Vec<f64> = Vec::with_capacity(PROBE_PASSES);
+        for _ in 0..PROBE_PASSES {
+            let (start, mut bytes, mut sum) = (Instant::now(), 0, 0u64);
+            for lease in blocks {
+                for part in 0..lease.parts() {
+                    sum = sum.wrapping_add(self.kernels.read_probe(lease.part(part)));
+                    bytes += lease.part(part).len();
+                }
+            }
+            std::hint::black_box(sum);
+            rates.push(bytes as f64 / start.elapsed().as_secs_f64());
+        }
+        rates.into_iter().fold(0.0, f64::max)
     }
 
     fn download(&mut self, buf: Buf, row: usize, out: &mut [f32]) {

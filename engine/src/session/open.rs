@@ -148,7 +148,7 @@ impl Session {
         let parts = PathParts {
             name: "origin>dram".to_owned(),
             driver: open_driver(files.clone(), &space),
-            source: Box::new(Files(files)),
+            source: Box::new(Files(files.clone())),
             limit: resolved.origin_limit,
         };
         let clock = Arc::new(RealClock::new());
@@ -183,6 +183,8 @@ impl Session {
             layout,
             manifest,
             resolved,
+            files,
+            probed_bytes: 0,
         })
     }
 }

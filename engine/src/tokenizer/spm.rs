@@ -156,12 +156,12 @@ impl Spm {
     /// Appends the ids of `text`.
     pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
         let mut rest = text;
-        let mut behind_token = true;
+        let mut is_first = true;
         while !rest.is_empty() {
             let (plain, token) = self.next_user_defined(rest);
             if !plain.is_empty() {
                 let marked = plain.replace(' ', SPACE_MARK.encode_utf8(&mut [0; 4]));
-                let prefix = if self.adds_space && behind_token {
+                let prefix = if self.adds_space && is_first {
                     "\u{2581}"
                 } else {
                     ""
@@ -171,7 +171,7 @@ impl Spm {
             if let Some(token) = token {
                 ids.push(self.ids[token]);
             }
-            behind_token = token.is_some();
+            is_first = false;
             rest = &rest[plain.len() + token.map_or(0, str::len)..];
         }
         Ok(())
