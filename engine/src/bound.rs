@@ -71,7 +71,7 @@ impl Bandwidth {
 
 /// Mean of two probes around a run, or `None` if they are too far apart to say anything.
 pub fn mean_of_probes(before: f64, after: f64) -> Option<f64> {
-    let mean = (before + after) / 2.0;
+    let mean = f64::midpoint(before, after);
     ((before - after).abs() <= PROBES_APART * mean).then_some(mean)
 }
 

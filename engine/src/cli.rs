@@ -42,9 +42,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Detokenize(options) => tokenize::detokenize(&options),
     };
     match outcome {
-        Ok(()) => 0,
-        // Nobody reads on: there is nothing left to say, and no place to say it.
-        Err(CliError::Closed) => 0,
+        // With nobody to read on, there is nothing left to say, and no place to say it.
+        Ok(()) | Err(CliError::Closed) => 0,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "larder: {}", one_line(&error));
             error.exit_code()

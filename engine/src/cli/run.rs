@@ -8,6 +8,7 @@ use super::report::{PROBED_BYTES, PROBED_TIME, Probes, RunReport};
 use super::size::memory;
 use crate::sample::Sampler;
 use crate::session::{GenerateOptions, Generated, Session, SessionError};
+use crate::tokenizer::StreamDecoder;
 use larder_pool::sys::limits::resident_bytes;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -112,7 +113,7 @@ fn print(
 
 /// Text as it comes, or collected for the JSON object.
 struct Output<'a> {
-    stream: Option<crate::tokenizer::StreamDecoder<'a>>,
+    stream: Option<StreamDecoder<'a>>,
     text: String,
     is_json: bool,
     progress: Progress,
@@ -168,7 +169,7 @@ impl<'a> Output<'a> {
         let rest = self
             .stream
             .as_mut()
-            .map(|stream| stream.finish())
+            .map(StreamDecoder::finish)
             .unwrap_or_default();
         self.show(&rest)?;
         if !self.is_json {

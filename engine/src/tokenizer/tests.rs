@@ -42,23 +42,25 @@ impl Writer {
 
     fn strings(mut self, key: &str, values: &[&str]) -> Self {
         self.array(key, 8, values.len());
-        values.iter().for_each(|value| self.text(value));
+        for value in values {
+            self.text(value);
+        }
         self
     }
 
     fn floats(mut self, key: &str, values: &[f32]) -> Self {
         self.array(key, 6, values.len());
-        values
-            .iter()
-            .for_each(|value| self.bytes.extend(value.to_le_bytes()));
+        for value in values {
+            self.bytes.extend(value.to_le_bytes());
+        }
         self
     }
 
     fn ints(mut self, key: &str, values: &[i32]) -> Self {
         self.array(key, 5, values.len());
-        values
-            .iter()
-            .for_each(|value| self.bytes.extend(value.to_le_bytes()));
+        for value in values {
+            self.bytes.extend(value.to_le_bytes());
+        }
         self
     }
 
