@@ -104,8 +104,27 @@ fn quantise(kernels: &Kernels, x: &[f32], cols: usize) -> (Vec<u8>, usize) {
     (bytes, first)
 }
 
-fn wave(count: usize) -> Vec<f32> {
-    (0..count).map(|i| (i as f32 * 0.37).sin()).collect()
+/// Floats at an aligned address, as an engine's activation buffers are.
+struct Floats {
+    data: Vec<f32>,
+    first: usize,
+}
+
+impl std::ops::Deref for Floats {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.data[self.first..][..self.data.len() - 16]
+    }
+}
+
+fn wave(count: usize) -> Floats {
+    let mut data = vec![0.0; count + 16];
+    let first = data.as_ptr().align_offset(64);
+    for (i, x) in data[first..].iter_mut().enumerate() {
+        *x = (i as f32 * 0.37).sin();
+    }
+    Floats { data, first }
 }
 
 fn step(kernels: &Kernels, buffer: &mut Buffer, ty: WeightType) {

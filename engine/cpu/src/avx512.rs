@@ -38,9 +38,9 @@ pub(crate) unsafe fn panel(panel: &Panel<'_>, tile: &mut [f32], work: &mut [f32]
     // SAFETY: the caller's.
     unsafe {
         match (panel.w.ty(), panel.class) {
-            (WeightType::F32, Class::Step) => step_f32::panel::<F32>(panel, tile),
-            (WeightType::F16, Class::Step) => step_f32::panel::<F16>(panel, tile),
-            (WeightType::Bf16, Class::Step) => step_f32::panel::<BF16>(panel, tile),
+            (WeightType::F32, Class::Step) => step_f32::panel::<F32>(panel, tile, work),
+            (WeightType::F16, Class::Step) => step_f32::panel::<F16>(panel, tile, work),
+            (WeightType::Bf16, Class::Step) => step_f32::panel::<BF16>(panel, tile, work),
             (WeightType::F32, Class::Chunk) => gemm_f32::panel::<F32>(panel, tile, work),
             (WeightType::F16, Class::Chunk) => gemm_f32::panel::<F16>(panel, tile, work),
             (WeightType::Bf16, Class::Chunk) => gemm_f32::panel::<BF16>(panel, tile, work),

@@ -50,6 +50,8 @@ struct Plan {
 const STEP_TASK_BYTES: usize = 128 << 10;
 /// Floats of unpacked weights of a chunk: 384 KiB, which leave room in L2 for activations.
 const UNPACKED_FLOATS: usize = 96 << 10;
+/// Floats of work memory of `step_f32`.
+pub(crate) const STEP_WORK: usize = 2048;
 /// Columns of activations that `gemm_f32` packs at a time.
 pub(crate) const GEMM_K: usize = 256;
 /// Floats of work memory of `gemm_f32`: the packed panel and a copy of fourteen activation rows.
@@ -67,7 +69,7 @@ impl Plan {
         let quantised = w.ty() == WeightType::Q8_0;
         let (wn, xn, work) = match class {
             Class::Step if quantised && rows > DIRECT_ROWS_MAX => (12, 16, 12 * row_floats),
-            Class::Step => (32, 16, 0),
+            Class::Step => (32, 16, STEP_WORK),
             Class::Chunk if quantised => {
                 let fit = (UNPACKED_FLOATS / row_floats / 12).clamp(1, 8) * 12;
                 (fit, 256, fit * row_floats)
