@@ -57,6 +57,14 @@ impl Buffer {
                 let out = bytes.as_chunks_mut::<2>().0.iter_mut().enumerate();
                 out.for_each(|(i, out)| *out = value(i).to_le_bytes());
             }
+            WeightType::Q4K => {
+                let scale = f16::from_f32(0.001).to_le_bytes();
+                for (i, block) in bytes.as_chunks_mut::<144>().0.iter_mut().enumerate() {
+                    *block = std::array::from_fn(|j| (i * 7 + j * 13) as u8);
+                    block[..2].copy_from_slice(&scale);
+                    block[2..4].copy_from_slice(&scale);
+                }
+            }
             WeightType::Q8_0 => {
                 let scale = f16::from_f32(0.01).to_le_bytes();
                 for (i, block) in bytes.as_chunks_mut::<34>().0.iter_mut().enumerate() {
@@ -155,7 +163,7 @@ fn step(kernels: &Kernels, buffer: &mut Buffer, ty: WeightType) {
                 mode: Mode::Store,
             };
             times.push(seconds(|| {
-                kernels.matmul(Class::Step, &matrix, &x, None, &mut out)
+                kernels.matmul(Class::Step, &matrix, &x, None, &mut out);
             }));
         }
         let least = |samples: &[f64]| samples.iter().copied().fold(f64::MAX, f64::min);

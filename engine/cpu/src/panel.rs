@@ -6,7 +6,7 @@
 
 use crate::kernels::{Class, Kernels};
 use crate::q8;
-use crate::{Isa, Matrix, Rows, WeightType};
+use crate::{Isa, Matrix, Rows};
 
 /// Dot products that one call of a kernel computes.
 #[derive(Clone, Copy)]
@@ -64,9 +64,9 @@ pub(crate) const DIRECT_ROWS_MAX: usize = 4;
 impl Plan {
     fn new(class: Class, w: &Matrix<'_>, rows: usize, threads: usize) -> Self {
         let groups = w.cols().div_ceil(q8::GROUP);
-        // unpacked: nine vectors per group and row, and four accumulators per row
-        let row_floats = groups * 144 + 64;
-        let quantised = w.ty() == WeightType::Q8_0;
+        // unpacked: at most ten vectors per group and row, and four chains per row
+        let row_floats = groups * 160 + 64;
+        let quantised = w.ty().is_quantised();
         let (wn, xn, work) = match class {
             Class::Step if quantised && rows > DIRECT_ROWS_MAX => (12, 16, 12 * row_floats),
             Class::Step => (32, 16, STEP_WORK),
