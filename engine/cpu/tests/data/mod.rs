@@ -1,6 +1,6 @@
 //! Seeded operands for the tests of the kernels.
 
-#![expect(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, reason = "each test file uses a part")]
 
 use half::{bf16, f16};
 use larder_cpu::{Isa, Kernels, Matrix, Pool, WeightType};
