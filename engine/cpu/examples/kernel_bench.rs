@@ -277,6 +277,7 @@ fn main() {
     let mut buffer = Buffer::new(BUFFER);
     for ty in [
         WeightType::Q8_0,
+        WeightType::Q4K,
         WeightType::F16,
         WeightType::Bf16,
         WeightType::F32,

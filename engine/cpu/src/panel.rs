@@ -186,10 +186,13 @@ fn run_panel(isa: Isa, panel: &Panel<'_>, tile: &mut [f32], work: &mut [f32]) {
     match isa {
         Isa::Reference => crate::reference::matmul::panel(panel, tile, work),
         Isa::Portable => crate::portable::matmul::panel(panel, tile, work),
-        #[cfg(target_arch = "x86_64")]
         // SAFETY: `Kernels::new` checked the CPU's flags, `Kernels::check` the shapes.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { crate::avx2::panel(panel, tile) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { crate::avx512::panel(panel, tile, work) },
         #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx512 => unreachable!("`Kernels::new` refuses it"),
+        Isa::Avx2 | Isa::Avx512 => unreachable!("`Kernels::new` refuses it"),
     }
 }
