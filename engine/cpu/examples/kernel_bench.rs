@@ -57,6 +57,14 @@ impl Buffer {
                 let out = bytes.as_chunks_mut::<2>().0.iter_mut().enumerate();
                 out.for_each(|(i, out)| *out = value(i).to_le_bytes());
             }
+            WeightType::Q4K => {
+                let scale = f16::from_f32(0.001).to_le_bytes();
+                for (i, block) in bytes.as_chunks_mut::<144>().0.iter_mut().enumerate() {
+                    *block = std::array::from_fn(|j| (i * 7 + j * 13) as u8);
+                    block[..2].copy_from_slice(&scale);
+                    block[2..4].copy_from_slice(&scale);
+                }
+            }
             WeightType::Q8_0 => {
                 let scale = f16::from_f32(0.01).to_le_bytes();
                 for (i, block) in bytes.as_chunks_mut::<34>().0.iter_mut().enumerate() {
@@ -104,8 +112,27 @@ fn quantise(kernels: &Kernels, x: &[f32], cols: usize) -> (Vec<u8>, usize) {
     (bytes, first)
 }
 
-fn wave(count: usize) -> Vec<f32> {
-    (0..count).map(|i| (i as f32 * 0.37).sin()).collect()
+/// Floats at an aligned address, as an engine's activation buffers are.
+struct Floats {
+    data: Vec<f32>,
+    first: usize,
+}
+
+impl std::ops::Deref for Floats {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.data[self.first..][..self.data.len() - 16]
+    }
+}
+
+fn wave(count: usize) -> Floats {
+    let mut data = vec![0.0; count + 16];
+    let first = data.as_ptr().align_offset(64);
+    for (i, x) in data[first..].iter_mut().enumerate() {
+        *x = (i as f32 * 0.37).sin();
+    }
+    Floats { data, first }
 }
 
 fn step(kernels: &Kernels, buffer: &mut Buffer, ty: WeightType) {
@@ -136,7 +163,7 @@ fn step(kernels: &Kernels, buffer: &mut Buffer, ty: WeightType) {
                 mode: Mode::Store,
             };
             times.push(seconds(|| {
-                kernels.matmul(Class::Step, &matrix, &x, None, &mut out)
+                kernels.matmul(Class::Step, &matrix, &x, None, &mut out);
             }));
         }
         let least = |samples: &[f64]| samples.iter().copied().fold(f64::MAX, f64::min);
@@ -250,6 +277,7 @@ fn main() {
     let mut buffer = Buffer::new(BUFFER);
     for ty in [
         WeightType::Q8_0,
+        WeightType::Q4K,
         WeightType::F16,
         WeightType::Bf16,
         WeightType::F32,

@@ -38,16 +38,28 @@ pub(crate) unsafe fn panel(panel: &Panel<'_>, tile: &mut [f32], work: &mut [f32]
     // SAFETY: the caller's.
     unsafe {
         match (panel.w.ty(), panel.class) {
-            (WeightType::F32, Class::Step) => step_f32::panel::<F32>(panel, tile),
-            (WeightType::F16, Class::Step) => step_f32::panel::<F16>(panel, tile),
-            (WeightType::Bf16, Class::Step) => step_f32::panel::<BF16>(panel, tile),
+            (WeightType::F32, Class::Step) => step_f32::panel::<F32>(panel, tile, work),
+            (WeightType::F16, Class::Step) => step_f32::panel::<F16>(panel, tile, work),
+            (WeightType::Bf16, Class::Step) => step_f32::panel::<BF16>(panel, tile, work),
             (WeightType::F32, Class::Chunk) => gemm_f32::panel::<F32>(panel, tile, work),
             (WeightType::F16, Class::Chunk) => gemm_f32::panel::<F16>(panel, tile, work),
             (WeightType::Bf16, Class::Chunk) => gemm_f32::panel::<BF16>(panel, tile, work),
-            (WeightType::Q8_0, Class::Step) if panel.xn <= DIRECT_ROWS_MAX => {
-                step_q8::panel(panel, tile);
-            }
-            (WeightType::Q8_0, _) => gemm_q8::panel(panel, tile, work),
+            (WeightType::Q8_0, _) => quantised::<unpack::Q80>(panel, tile, work),
+            (WeightType::Q4K, _) => quantised::<unpack::Q4K>(panel, tile, work),
+        }
+    }
+}
+
+/// # Safety
+/// As [`panel`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn quantised<F: unpack::Format>(panel: &Panel<'_>, tile: &mut [f32], work: &mut [f32]) {
+    // SAFETY: the caller's.
+    unsafe {
+        if panel.class == Class::Step && panel.xn <= DIRECT_ROWS_MAX {
+            step_q8::panel::<F>(panel, tile);
+        } else {
+            gemm_q8::panel::<F>(panel, tile, work);
         }
     }
 }

@@ -9,6 +9,8 @@ pub enum Isa {
     Reference,
     /// Plain Rust with the structure of the fast kernels; any CPU runs it.
     Portable,
+    /// AVX2, FMA and F16C.
+    Avx2,
     /// AVX-512 F, BW, VL, DQ and VNNI.
     Avx512,
 }
@@ -64,13 +66,14 @@ fn flags() -> [Flag; 0] {
 
 impl Isa {
     /// Every instruction set, slowest first.
-    pub const ALL: [Self; 3] = [Self::Reference, Self::Portable, Self::Avx512];
+    pub const ALL: [Self; 4] = [Self::Reference, Self::Portable, Self::Avx2, Self::Avx512];
 
     /// Name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Reference => "reference",
             Self::Portable => "portable",
+            Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
         }
     }
@@ -79,6 +82,7 @@ impl Isa {
     const fn needs(self) -> &'static [&'static str] {
         match self {
             Self::Reference | Self::Portable => &[],
+            Self::Avx2 => &["avx2", "fma", "f16c"],
             Self::Avx512 => &[
                 "fma",
                 "f16c",

@@ -35,6 +35,8 @@ pub mod rope;
 mod scratch;
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
 mod reference;

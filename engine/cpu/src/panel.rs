@@ -6,7 +6,7 @@
 
 use crate::kernels::{Class, Kernels};
 use crate::q8;
-use crate::{Isa, Matrix, Rows, WeightType};
+use crate::{Isa, Matrix, Rows};
 
 /// Dot products that one call of a kernel computes.
 #[derive(Clone, Copy)]
@@ -50,6 +50,8 @@ struct Plan {
 const STEP_TASK_BYTES: usize = 128 << 10;
 /// Floats of unpacked weights of a chunk: 384 KiB, which leave room in L2 for activations.
 const UNPACKED_FLOATS: usize = 96 << 10;
+/// Floats of work memory of `step_f32`.
+pub(crate) const STEP_WORK: usize = 2048;
 /// Columns of activations that `gemm_f32` packs at a time.
 pub(crate) const GEMM_K: usize = 256;
 /// Floats of work memory of `gemm_f32`: the packed panel and a copy of fourteen activation rows.
@@ -62,12 +64,12 @@ pub(crate) const DIRECT_ROWS_MAX: usize = 4;
 impl Plan {
     fn new(class: Class, w: &Matrix<'_>, rows: usize, threads: usize) -> Self {
         let groups = w.cols().div_ceil(q8::GROUP);
-        // unpacked: nine vectors per group and row, and four accumulators per row
-        let row_floats = groups * 144 + 64;
-        let quantised = w.ty() == WeightType::Q8_0;
+        // unpacked: at most ten vectors per group and row, and four chains per row
+        let row_floats = groups * 160 + 64;
+        let quantised = w.ty().is_quantised();
         let (wn, xn, work) = match class {
             Class::Step if quantised && rows > DIRECT_ROWS_MAX => (12, 16, 12 * row_floats),
-            Class::Step => (32, 16, 0),
+            Class::Step => (32, 16, STEP_WORK),
             Class::Chunk if quantised => {
                 let fit = (UNPACKED_FLOATS / row_floats / 12).clamp(1, 8) * 12;
                 (fit, 256, fit * row_floats)
@@ -184,10 +186,13 @@ fn run_panel(isa: Isa, panel: &Panel<'_>, tile: &mut [f32], work: &mut [f32]) {
     match isa {
         Isa::Reference => crate::reference::matmul::panel(panel, tile, work),
         Isa::Portable => crate::portable::matmul::panel(panel, tile, work),
-        #[cfg(target_arch = "x86_64")]
         // SAFETY: `Kernels::new` checked the CPU's flags, `Kernels::check` the shapes.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { crate::avx2::panel(panel, tile) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { crate::avx512::panel(panel, tile, work) },
         #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx512 => unreachable!("`Kernels::new` refuses it"),
+        Isa::Avx2 | Isa::Avx512 => unreachable!("`Kernels::new` refuses it"),
     }
 }

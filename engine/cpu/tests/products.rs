@@ -113,7 +113,11 @@ proptest! {
     ) {
         let cut = cut.min(rows);
         for ty in WeightType::ALL {
-            let cols = if ty == WeightType::Q8_0 { blocks * 32 } else { blocks * 12 };
+            let cols = match ty.block_elems() {
+                1 => blocks * 12,
+                32 => blocks * 32,
+                elems => (blocks % 7 + 1) * elems,
+            };
             let w = Weights::new(ty, rows, cols, phase);
             let moved = w.moved((phase + 13) % 64);
             let x = Noise(seed).floats(16 * cols);
@@ -142,7 +146,7 @@ proptest! {
 fn a_long_chunk_equals_its_rows() {
     let count = 530;
     for ty in WeightType::ALL {
-        let w = Weights::new(ty, 130, 576, 2);
+        let w = Weights::new(ty, 130, if ty == WeightType::Q4K { 768 } else { 576 }, 2);
         let x = Noise(9).floats(count * w.cols);
         for isa in Isa::available() {
             let kernels = kernels(isa, 2);
@@ -197,20 +201,20 @@ fn bias_and_add_reach_their_columns_only() {
 #[test]
 fn gate_up_is_the_gate_times_the_product() {
     for ty in WeightType::ALL {
-        let (gate, up) = (Weights::new(ty, 45, 192, 3), Weights::new(ty, 45, 192, 7));
+        let (gate, up) = (Weights::new(ty, 45, 256, 3), Weights::new(ty, 45, 256, 7));
         for (class, count) in [(Class::Step, 3), (Class::Step, 9), (Class::Chunk, 21)] {
-            let x = Noise(1).floats(count * 192);
+            let x = Noise(1).floats(count * 256);
             for isa in Isa::available() {
                 let kernels = kernels(isa, 2);
                 let gates = product(&kernels, class, &gate, &x, count, &[]);
                 let ups = product(&kernels, class, &up, &x, count, &[]);
-                let q8 = quantised(&kernels, class, ty, &x, 192);
+                let q8 = quantised(&kernels, class, ty, &x, 256);
                 let q8 = q8.as_ref().map(Aligned::bytes);
                 let rows = Rows {
                     f32: &x,
                     q8,
                     rows: count,
-                    cols: 192,
+                    cols: 256,
                 };
                 let mut found = vec![0.0; count * 45];
                 let mut out = Out {

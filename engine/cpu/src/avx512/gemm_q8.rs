@@ -1,4 +1,4 @@
-//! Tiles of dot products from unpacked Q8_0 rows and quantised rows.
+//! Tiles of dot products from unpacked weight rows and quantised rows.
 //!
 //! A panel of weight rows is unpacked once into work memory (L2). Then four activation rows at a
 //! time stay in L1 while tiles of `W` × 4 accumulators pass over the panel. Long rows are cut
@@ -6,14 +6,14 @@
 //! no bit.
 
 use super::lanes;
-use super::unpack::{self, STORED};
+use super::unpack::{self, Format};
 use crate::kernels::Kernels;
 use crate::panel::Panel;
 use crate::q8::{GROUP_BLOCKS, GROUP_BYTES, SCALES_AT, SUMS_AT};
 use core::arch::x86_64::*;
 
-/// Bytes of an unpacked group: eight vectors of weights, one of scales.
-const UNPACKED: usize = 9 * 64;
+/// Bytes of an unpacked group: eight vectors of weights, one of scales, one of minimums.
+const UNPACKED: usize = 10 * 64;
 /// Groups of a span: 20 KiB of four activation rows.
 const SPAN: usize = 8;
 /// Activation rows of a tile.
@@ -25,7 +25,7 @@ const W: usize = 3;
 /// As [`super::panel`]; `work` is 64-byte aligned and has room for `wn` unpacked rows and
 /// `wn` × 64 chains.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) unsafe fn panel(panel: &Panel<'_>, tile: &mut [f32], work: &mut [f32]) {
+pub(super) unsafe fn panel<F: Format>(panel: &Panel<'_>, tile: &mut [f32], work: &mut [f32]) {
     let groups = panel.w.cols() / 32;
     let groups = groups.div_ceil(GROUP_BLOCKS);
     let (chains, unpacked) = work.split_at_mut(panel.wn * X * 16);
@@ -45,17 +45,17 @@ pub(super) unsafe fn panel(panel: &Panel<'_>, tile: &mut [f32], work: &mut [f32]
     // SAFETY: the assertion above; activation rows x0..x0 + xn exist.
     unsafe {
         for j in 0..panel.wn {
-            unpack_row(panel, panel.w0 + j, unpacked.add(j * groups * UNPACKED));
+            unpack_row::<F>(panel, panel.w0 + j, unpacked.add(j * groups * UNPACKED));
         }
         let mut r = 0;
         while r < panel.xn {
             let x = q8[(panel.x0 + r) * row_bytes..].as_ptr();
             let tile = &mut tile[r * panel.wn..];
             r += match panel.xn - r {
-                1 => rows::<1>(&pass, x, chains, tile),
-                2 => rows::<2>(&pass, x, chains, tile),
-                3 => rows::<3>(&pass, x, chains, tile),
-                _ => rows::<X>(&pass, x, chains, tile),
+                1 => rows::<F, 1>(&pass, x, chains, tile),
+                2 => rows::<F, 2>(&pass, x, chains, tile),
+                3 => rows::<F, 3>(&pass, x, chains, tile),
+                _ => rows::<F, X>(&pass, x, chains, tile),
             };
         }
     }
@@ -64,25 +64,28 @@ pub(super) unsafe fn panel(panel: &Panel<'_>, tile: &mut [f32], work: &mut [f32]
 /// # Safety
 /// `out` has room for the groups of a row.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn unpack_row(panel: &Panel<'_>, row: usize, out: *mut u8) {
+unsafe fn unpack_row<F: Format>(panel: &Panel<'_>, row: usize, out: *mut u8) {
     let blocks = panel.w.cols() / 32;
     let w = super::row_ptr(panel.w, row);
-    let readable = panel.w.bytes().len() - row * blocks * 34;
+    let readable = panel.w.bytes().len() - row * panel.w.row_bytes();
     for (g, first) in (0..blocks).step_by(GROUP_BLOCKS).enumerate() {
-        let at = g * STORED;
-        // SAFETY: `tail` reads no further than the matrix; nine vectors per group are ours.
+        let at = g * F::STORED;
+        // SAFETY: `tail` reads no further than the matrix; ten vectors per group are ours.
         unsafe {
             let left = blocks - first;
             let group = if left >= GROUP_BLOCKS {
-                unpack::group(w.add(at), 0xffff)
+                F::group(w.add(at), 0xffff)
             } else {
-                unpack::tail(w.add(at), left, readable - at)
+                unpack::tail::<F>(w.add(at), left, readable - at)
             };
             let out = out.add(g * UNPACKED);
             for (k, values) in group.values.iter().enumerate() {
                 _mm512_store_si512(out.add(64 * k).cast(), *values);
             }
             _mm512_store_ps(out.add(512).cast(), group.scales);
+            if F::MINIMUMS {
+                _mm512_store_ps(out.add(576).cast(), group.minimums);
+            }
         }
     }
 }
@@ -101,7 +104,7 @@ struct Pass {
 /// # Safety
 /// `x` has `R` quantised rows; `chains` has `wn` × `R` × 16 floats, aligned.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn rows<const R: usize>(
+unsafe fn rows<F: Format, const R: usize>(
     pass: &Pass,
     x: *const u8,
     chains: &mut [f32],
@@ -119,9 +122,9 @@ unsafe fn rows<const R: usize>(
             unsafe {
                 let chain = chain.add(j * R * 16);
                 j += match pass.wn - j {
-                    1 => multiply::<1, R>(pass, span, j, x, chain),
-                    2 => multiply::<2, R>(pass, span, j, x, chain),
-                    _ => multiply::<W, R>(pass, span, j, x, chain),
+                    1 => multiply::<F, 1, R>(pass, span, j, x, chain),
+                    2 => multiply::<F, 2, R>(pass, span, j, x, chain),
+                    _ => multiply::<F, W, R>(pass, span, j, x, chain),
                 };
             }
         }
@@ -157,7 +160,7 @@ struct Span {
 /// As [`rows`]; weight rows `j..j + A` exist.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn multiply<const A: usize, const R: usize>(
+unsafe fn multiply<F: Format, const A: usize, const R: usize>(
     pass: &Pass,
     span: Span,
     j: usize,
@@ -180,9 +183,11 @@ unsafe fn multiply<const A: usize, const R: usize>(
             let x: [*const u8; R] =
                 std::array::from_fn(|r| x.add(r * pass.row_bytes + g * GROUP_BYTES));
             let mut sums = [[_mm512_setzero_si512(); R]; A];
-            for sums in &mut sums {
-                for r in 0..R {
-                    sums[r] = _mm512_load_si512(x[r].add(SUMS_AT).cast());
+            if !F::MINIMUMS {
+                for sums in &mut sums {
+                    for r in 0..R {
+                        sums[r] = _mm512_load_si512(x[r].add(SUMS_AT).cast());
+                    }
                 }
             }
             for k in 0..8 {
@@ -203,6 +208,13 @@ unsafe fn multiply<const A: usize, const R: usize>(
                     let scales = _mm512_mul_ps(scales, _mm512_load_ps(x[r].add(SCALES_AT).cast()));
                     let sums = _mm512_cvtepi32_ps(sums[a][r]);
                     chains[a][r] = _mm512_fmadd_ps(sums, scales, chains[a][r]);
+                    if F::MINIMUMS {
+                        let minimums = _mm512_load_ps(w[a].add(576).cast());
+                        let scales = _mm512_load_ps(x[r].add(SCALES_AT).cast());
+                        let sums = _mm512_cvtepi32_ps(_mm512_load_si512(x[r].add(SUMS_AT).cast()));
+                        let factors = _mm512_mul_ps(minimums, scales);
+                        chains[a][r] = _mm512_fmadd_ps(sums, factors, chains[a][r]);
+                    }
                 }
             }
         }
