@@ -71,17 +71,21 @@ pub(crate) const Q4K_BYTES: usize = 144;
 /// The 12 bytes after the two f16 hold 6-bit numbers: scales 0..4, minimums 0..4 in the low six
 /// bits of bytes 0..4 and 4..8; the low nibbles of scales 4..8 and of minimums 4..8 in bytes
 /// 8..12, their top two bits in the top bits of bytes 0..4 and 4..8.
+#[inline]
 pub(crate) fn q4k_scales(block: &[u8]) -> ([u8; 8], [u8; 8]) {
-    let bytes = &block[4..16];
-    let scale = |i: usize| match i {
-        0..4 => bytes[i] & 63,
-        _ => (bytes[i + 4] & 15) | ((bytes[i - 4] >> 6) << 4),
-    };
-    let minimum = |i: usize| match i {
-        0..4 => bytes[i + 4] & 63,
-        _ => (bytes[i + 4] >> 4) | ((bytes[i] >> 6) << 4),
-    };
-    (std::array::from_fn(scale), std::array::from_fn(minimum))
+    let word =
+        |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
+    let (scales, minimums, low) = (word(4), word(8), word(12));
+    let eight = |first: u32, last: u32| (u64::from(first) | u64::from(last) << 32).to_le_bytes();
+    // four 6-bit numbers at a time, one per byte
+    let top = |word: u32| (word >> 2) & 0x3030_3030;
+    (
+        eight(scales & 0x3f3f_3f3f, (low & 0x0f0f_0f0f) | top(scales)),
+        eight(
+            minimums & 0x3f3f_3f3f,
+            ((low >> 4) & 0x0f0f_0f0f) | top(minimums),
+        ),
+    )
 }
 
 /// Value `i` (0..32) of sub-block `sub` (0..8) of a Q4_K block: two sub-blocks share 32 bytes.

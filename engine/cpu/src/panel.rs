@@ -92,6 +92,17 @@ impl Plan {
             work: work.max(w.cols()),
         }
     }
+
+    /// A plan that fits the types of two matrices.
+    fn common(self, other: Self) -> Self {
+        let wn = self.wn.min(other.wn);
+        Self {
+            wn,
+            task: self.task.min(other.task).next_multiple_of(wn),
+            xn: self.xn.min(other.xn),
+            work: self.work.max(other.work),
+        }
+    }
 }
 
 impl Kernels {
@@ -108,7 +119,11 @@ impl Kernels {
         if x.rows == 0 || w.rows() == 0 {
             return;
         }
-        let plan = Plan::new(class, w, x.rows, self.pool.threads());
+        let plan = ws
+            .into_iter()
+            .map(|w| Plan::new(class, w, x.rows, self.pool.threads()))
+            .reduce(Plan::common)
+            .expect("at least one matrix");
         self.for_ranges(w.rows(), plan.task, |first, count, worker| {
             let mut scratch = self.scratch(worker);
             let tile_floats = (plan.wn * plan.xn).next_multiple_of(16);

@@ -25,6 +25,9 @@ fn sum_bytes(isa: Isa, bytes: &[u8]) -> u64 {
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Kernels::new` checked the CPU's flags.
+        Isa::Avx2 => unsafe { crate::avx2::sum_bytes(bytes) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Kernels::new` checked the CPU's flags.
         Isa::Avx512 => unsafe { crate::avx512::vector::sum_bytes(bytes) },
         _ => bytes.iter().map(|byte| u64::from(*byte)).sum(),
     }

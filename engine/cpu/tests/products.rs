@@ -242,6 +242,49 @@ fn gate_up_is_the_gate_times_the_product() {
 }
 
 #[test]
+fn gate_and_up_may_differ_in_type() {
+    let gate = Weights::new(WeightType::F32, 70, 512, 3);
+    let up = Weights::new(WeightType::Q8_0, 70, 512, 7);
+    for (class, count) in [(Class::Step, 3), (Class::Step, 9), (Class::Chunk, 21)] {
+        let x = Noise(1).floats(count * 512);
+        for isa in Isa::available() {
+            for (gate, up) in [(&gate, &up), (&up, &gate)] {
+                let kernels = kernels(isa, 2);
+                let gates = product(&kernels, class, gate, &x, count, &[]);
+                let ups = product(&kernels, class, up, &x, count, &[]);
+                let q8 = quantised(&kernels, class, WeightType::Q8_0, &x, 512);
+                let q8 = q8.as_ref().map(Aligned::bytes);
+                let rows = Rows {
+                    f32: &x,
+                    q8,
+                    rows: count,
+                    cols: 512,
+                };
+                let mut found = vec![0.0; count * 70];
+                let mut out = Out {
+                    data: &mut found,
+                    stride: 70,
+                    col0: 0,
+                    mode: Mode::Store,
+                };
+                kernels.gate_up(
+                    class,
+                    &gate.matrix(0, 70),
+                    &up.matrix(0, 70),
+                    &rows,
+                    &mut out,
+                );
+                let expected = gates
+                    .iter()
+                    .zip(&ups)
+                    .map(|(g, u)| g / (1.0 + (-g).exp()) * u);
+                close(&found, &expected.collect::<Vec<_>>(), 1e-3, isa.name());
+            }
+        }
+    }
+}
+
+#[test]
 fn quantised_rows_are_equal_on_every_isa() {
     let portable = kernels(Isa::Portable, 1);
     for cols in [32, 64, 512, 896, 1536] {

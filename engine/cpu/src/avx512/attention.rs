@@ -27,12 +27,20 @@ impl BlockMath for Math {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     unsafe fn scores(q: &[f32], k: &[f32], pad: usize, seen: &[Range<usize>], s: &mut [f32]) {
-        for ((q, s), seen) in q
-            .chunks_exact(pad)
-            .zip(s.chunks_exact_mut(KV_TOKENS))
-            .zip(seen)
-        {
-            for first in (seen.start / 16 * 16..seen.end).step_by(16) {
+        for i in (0..seen.len() / 2 * 2).step_by(2) {
+            let (q, s) = (
+                &q[i * pad..][..2 * pad],
+                &mut s[i * KV_TOKENS..][..2 * KV_TOKENS],
+            );
+            let start = seen[i].start.min(seen[i + 1].start);
+            let end = seen[i].end.max(seen[i + 1].end);
+            for first in (start / 8 * 8..end).step_by(8) {
+                scores8x2(q, &k[first * pad..][..8 * pad], s, first);
+            }
+        }
+        if let Some(i) = seen.len().checked_sub(1).filter(|i| i % 2 == 0) {
+            let (q, s) = (&q[i * pad..][..pad], &mut s[i * KV_TOKENS..][..KV_TOKENS]);
+            for first in (seen[i].start / 16 * 16..seen[i].end).step_by(16) {
                 scores16(q, &k[first * pad..][..16 * pad], &mut s[first..][..16]);
             }
         }
@@ -84,19 +92,42 @@ impl BlockMath for Math {
         factors: &[f32],
         acc: &mut [f32],
     ) {
-        for (i, acc) in acc.chunks_exact_mut(pad).enumerate() {
-            let s = &s[i * KV_TOKENS..][..KV_TOKENS];
-            let mut at = 0;
-            while at < pad {
-                let acc = &mut acc[at..];
-                at += match pad - at {
-                    16..64 => weigh_some::<1>(s, &v[at..], pad, &seen[i], factors[i], acc),
-                    64..128 => weigh_some::<4>(s, &v[at..], pad, &seen[i], factors[i], acc),
-                    _ => weigh_some::<8>(s, &v[at..], pad, &seen[i], factors[i], acc),
-                };
-            }
+        let mut i = 0;
+        while i < seen.len() {
+            let acc = &mut acc[i * pad..];
+            let s = &s[i * KV_TOKENS..];
+            let tokens = &seen[i];
+            // queries that see the same tokens share the loads of the values
+            i += if seen.get(i + 1) == Some(tokens) {
+                weigh_queries::<2>(s, v, pad, tokens, &factors[i..], acc)
+            } else {
+                weigh_queries::<1>(s, v, pad, tokens, &factors[i..], acc)
+            };
         }
     }
+}
+
+/// Adds the weighted values to the sums of `Q` queries that see the same tokens; returns `Q`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn weigh_queries<const Q: usize>(
+    s: &[f32],
+    v: &[f32],
+    pad: usize,
+    seen: &Range<usize>,
+    factors: &[f32],
+    acc: &mut [f32],
+) -> usize {
+    let mut at = 0;
+    while at < pad {
+        let (v, acc) = (&v[at..], &mut acc[at..]);
+        at += match pad - at {
+            16..64 => weigh_some::<Q, 1>(s, v, pad, seen, factors, acc),
+            64..128 => weigh_some::<Q, 4>(s, v, pad, seen, factors, acc),
+            _ => weigh_some::<Q, 8>(s, v, pad, seen, factors, acc),
+        };
+    }
+    Q
 }
 
 #[inline]
@@ -162,38 +193,81 @@ fn scores16(q: &[f32], k: &[f32], s: &mut [f32]) {
     }
 }
 
-/// Adds the weighted values of `N` × 16 elements; returns their number.
+/// Dot products of two queries with eight tokens from `first` on; as [`scores16`].
+///
+/// Shapes: `q` (2, pad), `k` (8, pad), `s` (2, 64).
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn weigh_some<const N: usize>(
+fn scores8x2(q: &[f32], k: &[f32], s: &mut [f32], first: usize) {
+    let pad = q.len() / 2;
+    assert!(k.len() == 8 * pad && pad.is_multiple_of(16), "eight tokens");
+    assert!(
+        s.len() == 2 * KV_TOKENS && first + 8 <= KV_TOKENS,
+        "scores of two queries"
+    );
+    let mut chains = [_mm512_setzero_ps(); 16];
+    // SAFETY: `at` + 16 stays inside each row of `pad` floats; the scores were just checked.
+    unsafe {
+        for at in (0..pad).step_by(16) {
+            let q0 = _mm512_loadu_ps(q.as_ptr().add(at));
+            let q1 = _mm512_loadu_ps(q.as_ptr().add(pad + at));
+            for token in 0..8 {
+                let k = _mm512_loadu_ps(k.as_ptr().add(token * pad + at));
+                chains[token] = _mm512_fmadd_ps(q0, k, chains[token]);
+                chains[8 + token] = _mm512_fmadd_ps(q1, k, chains[8 + token]);
+            }
+        }
+        let sums = lanes::sums(chains);
+        _mm256_storeu_ps(s.as_mut_ptr().add(first), _mm512_castps512_ps256(sums));
+        let high = _mm512_extractf32x8_ps::<1>(sums);
+        _mm256_storeu_ps(s.as_mut_ptr().add(KV_TOKENS + first), high);
+    }
+}
+
+/// Adds the weighted values of `N` × 16 elements for `Q` queries; returns their number.
+///
+/// Shapes: `s` (Q, 64), `factors` (Q), `acc` (Q, pad), `v` (64, pad).
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn weigh_some<const Q: usize, const N: usize>(
     s: &[f32],
     v: &[f32],
     pad: usize,
     seen: &Range<usize>,
-    factor: f32,
+    factors: &[f32],
     acc: &mut [f32],
 ) -> usize {
-    assert!(acc.len() >= N * 16, "room for the sums");
+    assert!(acc.len() >= (Q - 1) * pad + N * 16, "room for the sums");
     assert!(
         seen.is_empty() || v.len() >= (seen.end - 1) * pad + N * 16,
         "values of all tokens"
     );
-    let factor = _mm512_set1_ps(factor);
-    let mut sums = [_mm512_setzero_ps(); N];
+    let mut sums = [[_mm512_setzero_ps(); N]; Q];
     // SAFETY: the assertions above.
     unsafe {
-        for (n, sum) in sums.iter_mut().enumerate() {
-            *sum = _mm512_mul_ps(_mm512_loadu_ps(acc.as_ptr().add(n * 16)), factor);
-        }
-        for token in seen.clone() {
-            let weight = _mm512_set1_ps(s[token]);
-            for (n, sum) in sums.iter_mut().enumerate() {
-                let v = _mm512_loadu_ps(v.as_ptr().add(token * pad + n * 16));
-                *sum = _mm512_fmadd_ps(weight, v, *sum);
+        for i in 0..Q {
+            let factor = _mm512_set1_ps(factors[i]);
+            for n in 0..N {
+                let old = _mm512_loadu_ps(acc.as_ptr().add(i * pad + n * 16));
+                sums[i][n] = _mm512_mul_ps(old, factor);
             }
         }
-        for (n, sum) in sums.iter().enumerate() {
-            _mm512_storeu_ps(acc.as_mut_ptr().add(n * 16), *sum);
+        for token in seen.clone() {
+            let mut weights = [_mm512_setzero_ps(); Q];
+            for i in 0..Q {
+                weights[i] = _mm512_set1_ps(s[i * KV_TOKENS + token]);
+            }
+            for n in 0..N {
+                let v = _mm512_loadu_ps(v.as_ptr().add(token * pad + n * 16));
+                for i in 0..Q {
+                    sums[i][n] = _mm512_fmadd_ps(weights[i], v, sums[i][n]);
+                }
+            }
+        }
+        for i in 0..Q {
+            for n in 0..N {
+                _mm512_storeu_ps(acc.as_mut_ptr().add(i * pad + n * 16), sums[i][n]);
+            }
         }
     }
     N * 16
