@@ -6,8 +6,9 @@
 //! is exactly as long as somebody reads it. Nothing here takes a slice: bytes that a kernel reads
 //! are named by a lease or a buffer, wherever they are.
 
-pub mod cpu;
 pub mod work;
+
+pub mod cpu;
 
 use larder_cpu::{Class, KvShape, Mode, WeightType};
 use larder_pool::sys::lease::{AppendLease, ReadLease};

@@ -2,20 +2,23 @@
 //!
 //! Text goes to stdout, progress and report to stderr; with `--json` stdout carries one object.
 
-mod config;
 mod error;
-mod inspect;
-mod npy;
-mod options;
-mod plan;
-mod progress;
-mod prompt;
-mod report;
-mod run;
-mod score;
 mod size;
 mod table;
 mod tier;
+
+mod options;
+
+mod config;
+mod npy;
+mod progress;
+mod prompt;
+mod report;
+
+mod inspect;
+mod plan;
+mod run;
+mod score;
 mod tokenize;
 
 use clap::Parser;

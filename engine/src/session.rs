@@ -160,6 +160,16 @@ impl Session {
         Ok(())
     }
 
+    /// Rows of each prefill pass over a prompt of `tokens` tokens.
+    fn prefill_rows(&self, tokens: usize, logits: usize) -> usize {
+        let rows = self
+            .layout
+            .prefill_rows(tokens, self.layout.kv_border(tokens), logits);
+        self.resolved
+            .prefill_rows
+            .map_or(rows, |most| rows.min(most.max(1)))
+    }
+
     /// Swaps in work buffers for prefill steps of `rows` rows with `logits` rows of logits, below
     /// the KV of `tokens` tokens; `None` if the permanent ones do.
     fn enter_prefill(

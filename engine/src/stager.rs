@@ -272,8 +272,9 @@ impl Stager {
                 };
                 continue;
             }
-            // A second pass ahead would meet the blocks of the first.
-            if self.next.pass > self.now.pass && self.next.index >= self.now.index {
+            // Further ahead than one round, the blocks of this round are still in use.
+            let rounds = self.next.pass - self.now.pass;
+            if rounds > 1 || (rounds == 1 && self.next.index >= self.now.index) {
                 return Ok(());
             }
             if !self.ask(self.next, false)? {

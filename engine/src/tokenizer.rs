@@ -5,8 +5,10 @@
 //! `tokenizers` crate). Decoding is the same for all: every id stands for some bytes.
 
 mod bpe;
-mod folder;
 mod spm;
+
+mod folder;
+
 mod stream;
 
 pub use stream::StreamDecoder;

@@ -3,13 +3,8 @@
 //! A driver owns every operation, and with it the [`FillPiece`] that the operation writes, from
 //! `submit` until the completion comes out of `reap`. Nothing else frees a target.
 
-use crate::file::SourceFile;
 use crate::lease::FillPiece;
-use crate::pread::PreadDriver;
-use crate::space::Space;
-use crate::uring::UringDriver;
 pub use nix::errno::Errno;
-use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -61,26 +56,17 @@ pub trait Driver: Send {
     fn waker(&self) -> Waker;
 }
 
-/// The fastest driver that this host allows: io_uring, else a few threads that call pread.
-pub fn open_driver(files: Vec<Arc<SourceFile>>, memory: &Arc<Space>) -> Box<dyn Driver> {
-    let files: Arc<[Arc<SourceFile>]> = files.into();
-    match UringDriver::new(Arc::clone(&files), Arc::clone(memory)) {
-        Ok(driver) => Box::new(driver),
-        Err(error) => Box::new(PreadDriver::new(
-            &files,
-            vec![format!("no io_uring ({error}): pread threads")],
-        )),
-    }
-}
-
 /// One check for every driver.
 #[cfg(test)]
 pub(crate) mod check {
     use super::*;
+    use crate::file::SourceFile;
     use crate::lease::SlotTable;
     use crate::mapping::Mapping;
     use crate::slot::PartRange;
+    use crate::space::Space;
     use smallvec::SmallVec;
+    use std::sync::Arc;
     use std::time::Instant;
 
     const LEN: u64 = 5 << 20;

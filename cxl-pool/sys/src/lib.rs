@@ -28,3 +28,5 @@ pub mod io;
 
 pub mod pread;
 pub mod uring;
+
+pub mod driver;

@@ -231,7 +231,9 @@ mod tests {
     proptest! {
         /// Against a bitmap: extents never overlap, and what is given back can be had again.
         #[test]
-        fn extents_never_overlap(ops in prop::collection::vec((0..4u8, 1..9u64, 0..64usize), 1..200)) {
+        fn extents_never_overlap(
+            ops in prop::collection::vec((0..4u8, 1..9u64, 0..64usize), 1..200),
+        ) {
             let space = Space::counted(64 * GRANULE);
             let mut held: Vec<Extent> = Vec::new();
             for (op, granules, pick) in ops {

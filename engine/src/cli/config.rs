@@ -65,10 +65,12 @@ impl EngineArgs {
                 KernelsArg::Auto => Isa::detect(),
                 KernelsArg::Reference => Isa::Reference,
                 KernelsArg::Portable => Isa::Portable,
+                KernelsArg::Avx2 => Isa::Avx2,
                 KernelsArg::Avx512 => Isa::Avx512,
             },
             threads,
             origin_limit,
+            prefill_rows: None,
         })
     }
 }

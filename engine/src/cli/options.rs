@@ -65,6 +65,7 @@ pub(super) enum KernelsArg {
     Auto,
     Reference,
     Portable,
+    Avx2,
     Avx512,
 }
 

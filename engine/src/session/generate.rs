@@ -129,9 +129,7 @@ impl Session {
         logits: &mut [f32],
     ) -> Result<(), SessionError> {
         let tokens = prompt.len();
-        let rows = self
-            .layout
-            .prefill_rows(tokens, self.layout.kv_border(tokens), 1);
+        let rows = self.prefill_rows(tokens, 1);
         let aside = self.enter_prefill(rows, 1, tokens)?;
         let chunks = tokens.div_ceil(rows) as u64;
         let full = 1 + count.saturating_sub(1) as u64;

@@ -13,8 +13,8 @@ use larder_cpu::{Isa, Kernels, KvShape, KvType, Pool, WeightType};
 use larder_pool::clock::RealClock;
 use larder_pool::mover::{Mover, PathParts};
 use larder_pool::source::Files;
+use larder_pool::sys::driver::open_driver;
 use larder_pool::sys::file::SourceFile;
-use larder_pool::sys::io::open_driver;
 use larder_pool::sys::limits::available_bytes;
 use larder_pool::sys::mapping::Mapping;
 use larder_pool::sys::space::Space;
@@ -34,6 +34,8 @@ pub struct SessionOptions {
     pub isa: Isa,
     pub threads: usize,
     pub origin_limit: Option<BytesPerSec>,
+    /// Rows of one prefill pass, at most; `None` leaves it to the layout.
+    pub prefill_rows: Option<usize>,
 }
 
 /// What became of the options.
@@ -43,6 +45,7 @@ pub struct Resolved {
     pub context: usize,
     pub kv_type: KvType,
     pub origin_limit: Option<BytesPerSec>,
+    pub prefill_rows: Option<usize>,
     pub shape: StepShape,
 }
 
@@ -97,13 +100,18 @@ pub fn resolve(
         context,
         embedding_row: manifest.embedding().row_bytes(),
     };
-    let origin_limit = options.origin_limit;
+    let SessionOptions {
+        origin_limit,
+        prefill_rows,
+        ..
+    } = *options;
     Ok((
         Resolved {
             budget,
             context,
             kv_type,
             origin_limit,
+            prefill_rows,
             shape,
         },
         needs,

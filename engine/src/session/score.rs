@@ -15,8 +15,7 @@ impl Session {
     ) -> Result<(), SessionError> {
         self.check_tokens(tokens)?;
         let mut sequence = self.sequence(tokens.len())?;
-        let border = self.layout.kv_border(tokens.len());
-        let rows = self.layout.prefill_rows(tokens.len(), border, usize::MAX);
+        let rows = self.prefill_rows(tokens.len(), usize::MAX);
         let aside = self.enter_prefill(rows, rows, tokens.len())?;
         let full = tokens.len().div_ceil(rows) as u64;
         self.stager.expect(Passes { body: 0, full })?;

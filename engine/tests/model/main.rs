@@ -1,0 +1,9 @@
+//! The engine on the models that the repository carries.
+#![forbid(unsafe_code)]
+
+mod grammar;
+mod support;
+
+mod golden;
+mod same_bits;
+mod stories;
