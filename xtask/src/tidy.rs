@@ -10,6 +10,8 @@ mod modules;
 mod tree;
 mod exempt;
 
+mod module_uses;
+
 mod crate_arrows;
 mod documents;
 mod environment;
