@@ -23,12 +23,12 @@ impl Run {
         self.offset / GRANULE * GRANULE
     }
 
-    /// Distance of the run from [`Self::aligned_offset`]; its phase in the extent too.
+    /// Distance of the run from [`Self::aligned_offset`], in the file and in the extent.
     pub const fn phase(&self) -> u64 {
         self.offset % GRANULE
     }
 
-    /// Bytes of the page-aligned range that covers the run: the size of its extent.
+    /// Bytes of the page-aligned range that covers the run.
     pub const fn aligned_len(&self) -> u64 {
         (self.phase() + self.len).div_ceil(GRANULE) * GRANULE
     }
@@ -61,7 +61,14 @@ impl BlockSpec {
         let mut order: Vec<usize> = (0..ranges.len()).collect();
         order.sort_by_key(|&i| (ranges[i].file, ranges[i].offset));
         let mut spec = Self::default();
-        spec.parts.resize(ranges.len(), PartSpec { run: 0, offset: 0, len: 0 });
+        spec.parts.resize(
+            ranges.len(),
+            PartSpec {
+                run: 0,
+                offset: 0,
+                len: 0,
+            },
+        );
         for i in order {
             let range = ranges[i];
             let joins = spec.runs.last().is_some_and(|last: &Run| {
@@ -76,7 +83,11 @@ impl BlockSpec {
             }
             let run = spec.runs.len() - 1;
             let offset = range.offset - spec.runs[run].offset;
-            spec.parts[i] = PartSpec { run: run as u16, offset, len: range.len };
+            spec.parts[i] = PartSpec {
+                run: run as u16,
+                offset,
+                len: range.len,
+            };
         }
         spec
     }
@@ -86,9 +97,15 @@ impl BlockSpec {
         self.parts.iter().map(|part| part.len).sum()
     }
 
-    /// Bytes that the block takes on a tier filled from the source: its page-aligned runs.
+    /// Bytes that the block takes on a tier filled from the source: its page-aligned runs, back
+    /// to back in one extent.
     pub fn extent_bytes(&self) -> u64 {
         self.runs.iter().map(Run::aligned_len).sum()
+    }
+
+    /// Where run `index` starts in the extent; its first byte stands at its phase behind that.
+    pub fn run_start(&self, index: usize) -> u64 {
+        self.runs[..index].iter().map(Run::aligned_len).sum()
     }
 }
 
@@ -97,14 +114,22 @@ mod tests {
     use super::*;
 
     fn range(offset: u64, len: u64) -> Run {
-        Run { file: 0, offset, len }
+        Run {
+            file: 0,
+            offset,
+            len,
+        }
     }
 
     #[test]
     fn neighbours_share_a_run_and_keep_the_part_order() {
         let spec = BlockSpec::from_ranges(&[range(10_000, 500), range(100, 200), range(310, 90)]);
         assert_eq!(spec.runs.as_slice(), &[range(100, 300), range(10_000, 500)]);
-        let parts: Vec<_> = spec.parts.iter().map(|p| (p.run, p.offset, p.len)).collect();
+        let parts: Vec<_> = spec
+            .parts
+            .iter()
+            .map(|p| (p.run, p.offset, p.len))
+            .collect();
         assert_eq!(parts, [(1, 0, 500), (0, 0, 200), (0, 210, 90)]);
         assert_eq!(spec.data_bytes(), 790);
         assert_eq!(spec.extent_bytes(), 4096 + 4096);
@@ -113,6 +138,9 @@ mod tests {
     #[test]
     fn a_run_over_a_page_border_takes_both_pages() {
         let run = range(4000, 200);
-        assert_eq!((run.aligned_offset(), run.phase(), run.aligned_len()), (0, 4000, 8192));
+        assert_eq!(
+            (run.aligned_offset(), run.phase(), run.aligned_len()),
+            (0, 4000, 8192)
+        );
     }
 }

@@ -5,8 +5,7 @@
 
 use std::fmt;
 
-/// Page and granule of every extent, in bytes. `O_DIRECT` works in this unit on every disk.
-pub const GRANULE: u64 = 4096;
+pub use larder_sys::space::GRANULE;
 
 /// Tokens in one KV slice.
 pub const SLICE_TOKENS: usize = 64;

@@ -7,3 +7,18 @@ pub mod config;
 pub mod manifest;
 pub mod tokenizer;
 pub mod sample;
+
+pub mod backend;
+pub mod kv;
+pub mod layout;
+
+pub mod gather;
+pub mod stager;
+
+pub mod graph;
+
+pub mod session;
+
+pub mod bound;
+
+pub mod cli;

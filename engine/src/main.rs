@@ -1,4 +1,8 @@
 //! The `larder` binary.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(larder::cli::main(std::env::args_os()))
+}

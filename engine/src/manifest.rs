@@ -1,1 +1,206 @@
-//! placeholder
+//! A model on disk, checked and cut into blocks.
+//!
+//! [`Container`] opens files and lists what they hold; [`Manifest`] is a container whose
+//! architecture, tensors, shapes and types are what the graph needs. Opening reads headers only.
+
+mod error;
+mod stored;
+pub mod gguf;
+mod safetensors;
+mod hf;
+mod container;
+mod arch;
+mod shape;
+mod assign;
+mod cut;
+#[doc(hidden)]
+pub mod fuzz;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use arch::Role;
+pub use container::{Container, Form, Outline, SourceFile, SpecialTokens};
+pub use error::{HeaderError, ModelError, Quoted, TensorProblem};
+pub use hf::{HfConfig, HfGeneration, HfQuantization, HfRope, TokenIds};
+pub use stored::{Shape, StoredTensor};
+
+use crate::config::ModelConfig;
+use larder_cpu::weight::WeightType;
+use larder_pool::block::BlockSpec;
+use larder_pool::units::BlockId;
+use shape::ReadAt;
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// A tensor of the model: a matrix of whole rows, or a vector as one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    pub role: Role,
+    /// `None` for the tensors around the layers.
+    pub layer: Option<u32>,
+    pub name: String,
+    pub ty: WeightType,
+    pub rows: usize,
+    pub cols: usize,
+    /// Index into [`Manifest::files`].
+    pub file: u16,
+    /// First byte in the file.
+    pub offset: u64,
+    pub len: u64,
+}
+
+impl Tensor {
+    pub fn row_bytes(&self) -> u64 {
+        self.ty.row_bytes(self.cols) as u64
+    }
+}
+
+/// Rows of one tensor inside a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Index into [`Manifest::tensors`].
+    pub tensor: usize,
+    pub row0: usize,
+    pub rows: usize,
+}
+
+/// Which step of the program a block serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockKind {
+    /// Norms, biases, q, k, v and o of a layer.
+    Attention,
+    /// Equal rows of gate and up.
+    GateUp,
+    Down,
+    /// The last norm and the output matrix.
+    Head,
+}
+
+/// Unit of placement. Its id is its index in [`Manifest::blocks`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    pub kind: BlockKind,
+    pub layer: Option<u32>,
+    pub spec: BlockSpec,
+    /// In the order of `spec.parts`.
+    pub parts: SmallVec<[Part; 8]>,
+}
+
+/// Block ids of one layer; the ranges follow each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerBlocks {
+    pub attention: Range<u32>,
+    pub gate_up: Range<u32>,
+    pub down: Range<u32>,
+}
+
+/// All block ids in the order in which a step reads them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    pub layers: Vec<LayerBlocks>,
+    pub head: Range<u32>,
+}
+
+/// A model that can be computed.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// The path it was opened by.
+    pub path: PathBuf,
+    pub config: ModelConfig,
+    pub files: Vec<SourceFile>,
+    pub tensors: Vec<Tensor>,
+    pub blocks: Vec<Block>,
+    pub program: Program,
+    pub special: SpecialTokens,
+}
+
+impl Manifest {
+    /// Opens a GGUF file or a model folder.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        Self::from_container(&Container::open(path)?)
+    }
+
+    /// Checks a container and cuts it into blocks.
+    pub fn from_container(container: &Container) -> Result<Self, ModelError> {
+        Self::build(container, &mut |file, offset, buffer| {
+            let file = File::open(&container.files[file as usize].path)?;
+            file.read_exact_at(buffer, offset)
+        })
+    }
+
+    fn build(container: &Container, read_at: &mut ReadAt<'_>) -> Result<Self, ModelError> {
+        let (row, config) = shape::read(container, read_at)?;
+        if container.tensors.is_empty() {
+            return Err(ModelError::NoTensors {
+                path: container.path.clone(),
+            });
+        }
+        let tensors = assign::assign(container, row, &config)?;
+        let (blocks, program) = cut::cut(&tensors, config.layers, config.tied);
+        Ok(Self {
+            path: container.path.clone(),
+            config,
+            files: container.files.clone(),
+            tensors,
+            blocks,
+            program,
+            special: container.special_tokens(),
+        })
+    }
+
+    /// The tensor of a role; `None` for optional ones that the model lacks.
+    pub fn find(&self, role: Role, layer: Option<u32>) -> Option<&Tensor> {
+        self.tensors
+            .iter()
+            .find(|tensor| tensor.role == role && tensor.layer == layer)
+    }
+
+    /// The matrix whose rows are the tokens; if tied, the head's rows too.
+    pub fn embedding(&self) -> &Tensor {
+        self.find(Role::TokenEmbd, None)
+            .expect("every model has an embedding")
+    }
+
+    pub fn block(&self, id: BlockId) -> &Block {
+        &self.blocks[id.index()]
+    }
+
+    /// Bytes of all tensors.
+    pub fn weight_bytes(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.len).sum()
+    }
+
+    /// Bytes of weights that a decode step reads, without the embedding rows it looks up.
+    pub fn step_bytes(&self) -> u64 {
+        self.blocks
+            .iter()
+            .map(|block| block.spec.data_bytes())
+            .sum()
+    }
+
+    /// Bytes of the largest block on a tier filled from the files.
+    pub fn block_bytes_max(&self) -> u64 {
+        self.blocks
+            .iter()
+            .map(|block| block.spec.extent_bytes())
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Tensors and their bytes by type.
+    pub fn types(&self) -> BTreeMap<WeightType, (usize, u64)> {
+        let mut types = BTreeMap::new();
+        for tensor in &self.tensors {
+            let (count, bytes) = types.entry(tensor.ty).or_insert((0, 0));
+            *count += 1;
+            *bytes += tensor.len;
+        }
+        types
+    }
+}

@@ -1,1 +1,30 @@
 //! The operating system under larder, each facility in a module of its own.
+//!
+//! Two things live here: memory that several parties use at once (spaces, slots, leases), so that
+//! no crate above ever makes a slice from an address, and the doors to the kernel (mappings,
+//! futex, files, io_uring). Only owning, safe types leave this crate.
+//!
+//! Modules in reading order; each may use those above it, never those below.
+//!
+//! UNSAFETY: memory mappings, futex and io_uring are raw kernel interfaces, and leases hand out
+//! slices of memory that the kernel or another thread has written before.
+#![expect(
+    unsafe_code,
+    reason = "raw kernel interfaces and shared memory, see UNSAFETY"
+)]
+
+pub mod futex;
+pub mod limits;
+pub mod mapping;
+pub mod newfile;
+pub mod space;
+
+pub mod slot;
+
+pub mod lease;
+
+pub mod file;
+pub mod io;
+
+pub mod pread;
+pub mod uring;

@@ -10,11 +10,14 @@ pub enum WeightType {
     Bf16,
     /// 32 elements: f16 scale, 32 signed bytes.
     Q8_0,
+    /// 256 elements: f16 scale and minimum scale, eight 6-bit scales and minimums, 128 bytes of
+    /// two 4-bit values.
+    Q4K,
 }
 
 impl WeightType {
     /// Every type that the kernels read, in the order of the help texts.
-    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Bf16, Self::Q8_0];
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Q8_0, Self::Q4K];
 
     /// The field's name of the type.
     pub const fn name(self) -> &'static str {
@@ -23,6 +26,15 @@ impl WeightType {
             Self::F16 => "F16",
             Self::Bf16 => "BF16",
             Self::Q8_0 => "Q8_0",
+            Self::Q4K => "Q4_K",
+        }
+    }
+
+    /// Whether the kernels multiply it with quantised activations.
+    pub const fn is_quantised(self) -> bool {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => false,
+            Self::Q8_0 | Self::Q4K => true,
         }
     }
 
@@ -31,6 +43,7 @@ impl WeightType {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
             Self::Q8_0 => 32,
+            Self::Q4K => 256,
         }
     }
 
@@ -40,6 +53,7 @@ impl WeightType {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
             Self::Q8_0 => 34,
+            Self::Q4K => 144,
         }
     }
 

@@ -1,0 +1,139 @@
+//! The mover over real files: blocks arrive whole, errors reach who waits, nothing leaks.
+
+use super::*;
+use crate::block::Run;
+use crate::clock::RealClock;
+use crate::source::Files;
+use larder_sys::file::SourceFile;
+use larder_sys::io::open_driver;
+use larder_sys::mapping::Mapping;
+use larder_sys::space::Space;
+use std::path::Path as FsPath;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    data: Vec<u8>,
+    space: Arc<Space>,
+    mover: Mover,
+}
+
+fn bench(limit: Option<f64>) -> Bench {
+    let folder = tempfile::tempdir().expect("temp folder");
+    let data: Vec<u8> = (0..3_000_001u32).map(|i| (i ^ (i >> 9)) as u8).collect();
+    let path = folder.path().join("model");
+    std::fs::write(&path, &data).expect("write");
+    let space = Space::mapped(Mapping::new(8 << 20).expect("memory"));
+    let files = vec![Arc::new(SourceFile::open(&path).expect("opens"))];
+    let parts = PathParts {
+        name: "origin>dram".to_owned(),
+        driver: open_driver(files.clone(), &space),
+        source: Box::new(Files(files)),
+        limit: limit.and_then(BytesPerSec::new),
+    };
+    let mover = Mover::start(SlotTable::new(8), parts, Arc::new(RealClock::new()));
+    Bench {
+        folder,
+        data,
+        space,
+        mover,
+    }
+}
+
+fn ask(bench: &Bench, slot: usize, ranges: &[(u64, u64)]) -> bool {
+    let runs: Vec<Run> = ranges
+        .iter()
+        .map(|&(offset, len)| Run {
+            file: 0,
+            offset,
+            len,
+        })
+        .collect();
+    let spec = Arc::new(BlockSpec::from_ranges(&runs));
+    let extent = bench.space.alloc_low(spec.extent_bytes()).expect("room");
+    let request = Request {
+        block: BlockId::new(slot as u32),
+        slot,
+        spec,
+        class: Class::Prefetch,
+        due: slot as u64,
+        is_checked: true,
+    };
+    bench.mover.want(request, extent).is_ok()
+}
+
+#[test]
+fn blocks_arrive_whole_and_again_after_eviction() {
+    let bench = bench(None);
+    let ranges = [(1_000_000, 1_900_000), (17, 40_000), (2_950_000, 50_001)];
+    for _ in 0..3 {
+        assert!(ask(&bench, 0, &ranges));
+        assert!(ask(&bench, 1, &[(0, 5)]));
+        let lease = bench.mover.wait(0).expect("arrives");
+        for (part, &(offset, len)) in ranges.iter().enumerate() {
+            assert!(lease.part(part) == &bench.data[offset as usize..(offset + len) as usize]);
+        }
+        assert_eq!(
+            bench.mover.wait(1).expect("arrives").part(0),
+            &bench.data[..5]
+        );
+        drop(lease);
+        assert!(!ask(&bench, 0, &ranges), "already there");
+        drop(bench.mover.table().evict(0));
+        drop(bench.mover.table().evict(1));
+        assert_eq!(bench.space.used_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_limited_path_keeps_its_limit() {
+    let bench = bench(Some(50e6));
+    let start = std::time::Instant::now();
+    assert!(ask(&bench, 0, &[(0, 3_000_000)]));
+    drop(bench.mover.wait(0).expect("arrives"));
+    let seconds = start.elapsed().as_secs_f64();
+    assert!(seconds >= 0.95 * 3e6 / 50e6, "{seconds}");
+}
+
+#[test]
+fn a_cancelled_move_gives_its_extent_back() {
+    let bench = bench(Some(1e6));
+    assert!(ask(&bench, 0, &[(0, 3_000_000)]));
+    assert!(ask(&bench, 1, &[(0, 3_000)]));
+    bench.mover.cancel(0);
+    assert!(bench.mover.wait(0).is_err());
+    drop(bench.mover.wait(1).expect("the next one arrives"));
+    drop(bench.mover.table().evict(1));
+    let mut left = 5000;
+    while bench.space.used_bytes() > 0 && left > 0 {
+        left -= 1;
+        std::thread::yield_now();
+    }
+    let Bench { mover, space, .. } = bench;
+    drop(mover);
+    assert_eq!(
+        space.used_bytes(),
+        0,
+        "when the path has ended nothing is in quarantine"
+    );
+}
+
+fn replace(path: &FsPath, data: &[u8]) {
+    let next = path.with_extension("next");
+    std::fs::write(&next, data).expect("write");
+    std::fs::rename(&next, path).expect("rename");
+}
+
+#[test]
+fn a_changed_or_cut_file_is_an_error_for_who_waits() {
+    let bench = bench(None);
+    let path = bench.folder.path().join("model");
+    replace(&path, &bench.data);
+    assert!(ask(&bench, 0, &[(0, 100_000)]));
+    let error = bench.mover.wait(0).expect_err("replaced");
+    assert!(error.to_string().contains("replaced"), "{error}");
+    assert_eq!(
+        bench.mover.table().state(0),
+        State::Absent,
+        "cleared for the next try"
+    );
+}

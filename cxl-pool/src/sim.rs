@@ -1,0 +1,182 @@
+//! The simulated tier: files in memory behind a link with seeded latency, bandwidth and faults.
+//!
+//! It implements the same traits as the disk path, so the path, the mover and the stager above it
+//! are the real ones. Time is virtual: waiting moves the clock to the next completion.
+//!
+//! Faults it injects, each with its own probability per read: an I/O error, a short read, one
+//! flipped bit.
+
+use crate::clock::{Clock, VirtualClock};
+use crate::source::Source;
+use crate::units::{BytesPerSec, Nanos};
+use larder_sys::file::FileError;
+use larder_sys::io::{Done, Driver, Errno, ReadOp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+/// Operations in flight.
+const DEPTH: usize = 64;
+
+/// How the link behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    pub latency_ns: u64,
+    pub bandwidth: BytesPerSec,
+    /// Probabilities per read, from 0 to 1.
+    pub error: f64,
+    pub short: f64,
+    pub flip: f64,
+}
+
+/// Files that live in memory.
+#[derive(Clone, Debug)]
+pub struct MemoryFiles(pub Arc<Vec<Vec<u8>>>);
+
+impl Source for MemoryFiles {
+    fn name(&self, file: u16) -> String {
+        format!("simulated file {file}")
+    }
+
+    fn file_len(&self, file: u16) -> u64 {
+        self.0[usize::from(file)].len() as u64
+    }
+
+    fn check(&self, _file: u16) -> Result<(), FileError> {
+        Ok(())
+    }
+}
+
+/// Small generator for simulation. Source: Steele et al., SplitMix, OOPSLA 2014.
+#[derive(Clone, Debug)]
+pub struct SplitMix(pub u64);
+
+impl SplitMix {
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// True with probability `p`.
+    pub fn chance(&mut self, p: f64) -> bool {
+        ((self.next_u64() >> 11) as f64) < p * (1u64 << 53) as f64
+    }
+}
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// See the module.
+pub struct SimDriver {
+    files: MemoryFiles,
+    clock: VirtualClock,
+    link: Link,
+    random: SplitMix,
+    /// When the link is free again.
+    free_at: Nanos,
+    /// Reads in flight by completion time and order.
+    in_flight: BTreeMap<(Nanos, u64), ReadOp>,
+    order: u64,
+}
+
+impl SimDriver {
+    pub fn new(files: MemoryFiles, clock: VirtualClock, link: Link, seed: u64) -> Self {
+        let random = SplitMix(seed);
+        let free_at = Nanos::default();
+        Self {
+            files,
+            clock,
+            link,
+            random,
+            free_at,
+            in_flight: BTreeMap::new(),
+            order: 0,
+        }
+    }
+
+    fn finish(&mut self, mut op: ReadOp) -> Done {
+        if self.random.chance(self.link.error) {
+            return Done {
+                tag: op.tag,
+                target: op.target,
+                outcome: Err(Errno::EIO),
+            };
+        }
+        let file = &self.files.0[usize::from(op.file)];
+        let from = (op.offset as usize).min(file.len());
+        let mut len = op.target.len().min(file.len() - from);
+        if self.random.chance(self.link.short) {
+            len = (self.random.next_u64() % (len as u64 + 1)) as usize;
+        }
+        let target = &mut op.target.bytes_mut()[..len];
+        target.copy_from_slice(&file[from..from + len]);
+        if len > 0 && self.random.chance(self.link.flip) {
+            let bit = self.random.next_u64();
+            target[(bit >> 3) as usize % len] ^= 1 << (bit & 7);
+        }
+        Done {
+            tag: op.tag,
+            target: op.target,
+            outcome: Ok(len),
+        }
+    }
+}
+
+impl Driver for SimDriver {
+    fn name(&self) -> &'static str {
+        "simulated link"
+    }
+
+    fn notes(&self) -> &[String] {
+        &[]
+    }
+
+    fn depth(&self) -> usize {
+        DEPTH
+    }
+
+    fn submit(&mut self, op: ReadOp) -> Result<(), ReadOp> {
+        if self.in_flight.len() == DEPTH {
+            return Err(op);
+        }
+        let start = self.free_at.max(self.clock.now());
+        let carried = self.link.bandwidth.seconds_for(op.target.len() as u64) * 1e9;
+        self.free_at = Nanos::new(start.get() + carried as u64);
+        let arrives = Nanos::new(self.free_at.get() + self.link.latency_ns);
+        self.order += 1;
+        self.in_flight.insert((arrives, self.order), op);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn reap(&mut self, done: &mut Vec<Done>, wait: Duration) -> std::io::Result<()> {
+        let limit = Nanos::new(self.clock.now().get() + wait.as_nanos() as u64);
+        let next = self.in_flight.first_key_value().map(|(&(at, _), _)| at);
+        self.clock
+            .advance_to(next.map_or(limit, |at| at.min(limit)));
+        let now = self.clock.now();
+        while let Some(entry) = self.in_flight.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let op = entry.remove();
+            let one = self.finish(op);
+            done.push(one);
+        }
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::from(Arc::new(NoWake))
+    }
+}

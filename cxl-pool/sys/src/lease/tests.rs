@@ -1,0 +1,126 @@
+//! Leases against the promises of the module.
+
+use super::*;
+use crate::mapping::Mapping;
+use crate::space::{GRANULE, Space};
+
+fn memory(granules: u64) -> Arc<Space> {
+    Space::mapped(Mapping::new(granules * GRANULE).expect("a few pages"))
+}
+
+fn extent(space: &Arc<Space>) -> Extent {
+    space.alloc_low(GRANULE).expect("room")
+}
+
+fn whole(len: u64) -> SmallVec<[PartRange; 8]> {
+    SmallVec::from_slice(&[PartRange { offset: 0, len }])
+}
+
+#[test]
+fn what_a_fill_wrote_is_what_readers_see() {
+    let space = memory(2);
+    let table = SlotTable::new(1);
+    let mut fill = table.begin_fill(0, extent(&space)).expect("absent");
+    let mut cutter = fill.cutter();
+    let mut first = cutter.cut(1000);
+    let mut second = cutter.cut(GRANULE - 1000);
+    first.bytes_mut().fill(1);
+    second.bytes_mut().fill(2);
+    drop((first, second, cutter));
+    fill.publish(whole(GRANULE));
+    let lease = table.pin(0).expect("ready");
+    assert_eq!(lease.part(0)[999..1001], [1, 2]);
+    let other = lease.clone();
+    drop(lease);
+    assert!(table.evict(0).is_none(), "still pinned by the clone");
+    drop(other);
+    assert!(table.evict(0).is_some());
+    assert_eq!(space.used_bytes(), 0);
+}
+
+#[test]
+fn a_cancelled_fill_keeps_its_extent_until_the_last_piece_is_home() {
+    let space = memory(1);
+    let table = SlotTable::new(1);
+    let mut fill = table.begin_fill(0, extent(&space)).expect("absent");
+    let piece = fill.cutter().cut(GRANULE);
+    drop(fill);
+    assert_eq!(table.state(0), State::Absent);
+    assert_eq!(space.used_bytes(), GRANULE, "quarantined");
+    drop(piece);
+    assert_eq!(space.used_bytes(), 0);
+}
+
+#[test]
+fn a_busy_slot_gives_the_extents_back() {
+    let space = memory(2);
+    let table = SlotTable::new(1);
+    let fill = table.begin_fill(0, extent(&space)).expect("absent");
+    let refused = table.begin_fill(0, extent(&space));
+    assert!(refused.is_err_and(|extent| extent.len() == GRANULE));
+    fill.poison();
+    assert_eq!(table.state(0), State::Poisoned);
+    table.clear_poison(0);
+    assert_eq!(table.state(0), State::Absent);
+    assert_eq!(space.used_bytes(), 0);
+}
+
+#[test]
+fn an_append_lease_becomes_a_readable_block() {
+    let space = memory(1);
+    let table = SlotTable::new(1);
+    let extent = space.alloc_high(GRANULE).expect("room");
+    let mut tail = table.begin_append(0, extent).expect("absent");
+    tail.bytes_mut()[7] = 42;
+    assert!(table.pin(0).is_none(), "not before it is published");
+    tail.publish(64);
+    assert_eq!(table.pin(0).expect("ready").part(0)[7], 42);
+}
+
+/// Readers pin and check while another thread evicts and refills with a new pattern each time: a
+/// reader never sees two patterns in one block.
+#[test]
+fn readers_never_see_a_block_change() {
+    let space = memory(1);
+    let table = SlotTable::new(1);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..3000u32 {
+                let mut fill = table.begin_fill(0, extent(&space)).expect("absent");
+                let mut piece = fill.cutter().cut(GRANULE);
+                piece.bytes_mut().fill(round as u8);
+                drop(piece);
+                fill.publish(whole(GRANULE));
+                while table.evict(0).is_none() {
+                    std::thread::yield_now();
+                }
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            if let Some(lease) = table.pin(0) {
+                let bytes = lease.part(0);
+                assert!(bytes.iter().all(|&byte| byte == bytes[0]));
+            }
+        }
+    });
+}
+
+#[test]
+fn waiters_sleep_until_the_fill_ends() {
+    let space = memory(1);
+    let table = SlotTable::new(1);
+    let fill = table.begin_fill(0, extent(&space)).expect("absent");
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let mut state = State::Filling;
+            while state == State::Filling {
+                state = table.wait_filled(0, Duration::from_secs(10));
+            }
+            state
+        });
+        fill.publish(whole(1));
+        assert_eq!(waiter.join().expect("no panic"), State::Ready);
+    });
+}

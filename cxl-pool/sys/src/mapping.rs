@@ -1,0 +1,138 @@
+//! Anonymous memory mappings on the largest pages that the machine gives.
+
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+
+/// Size of a huge page on x86-64 and of a page-table step on aarch64 with 4 KiB pages.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// Memory could not be mapped.
+#[derive(Debug, thiserror::Error)]
+#[error("map {bytes} bytes of memory: {errno}; give a smaller --fast")]
+pub struct MapError {
+    pub bytes: u64,
+    pub errno: nix::errno::Errno,
+}
+
+/// What stands behind a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageKind {
+    /// Reserved 2 MiB pages of the hugetlb pool.
+    Hugetlb,
+    /// Ordinary memory, with huge pages asked for by `madvise`.
+    Transparent,
+    /// Too small for huge pages.
+    Small,
+}
+
+impl PageKind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hugetlb => "2 MiB hugetlb pages",
+            Self::Transparent => "transparent huge pages",
+            Self::Small => "4 KiB pages",
+        }
+    }
+}
+
+/// Private anonymous memory, zero at first, unmapped on drop.
+#[derive(Debug)]
+pub struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+    /// Start and length of what the kernel mapped, with the slack that alignment needed.
+    raw: (NonNull<libc::c_void>, usize),
+    kind: PageKind,
+}
+
+// SAFETY: a mapping is plain memory; it hands out addresses only inside this crate, where slots
+// and leases decide who may touch which bytes.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; `&Mapping` gives a base address and a length, no access.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `bytes` (more than zero): hugetlb if the pool has the pages, else huge pages by advice.
+    pub fn new(bytes: u64) -> Result<Self, MapError> {
+        let len = bytes as usize;
+        assert!(len > 0, "a mapping has at least one byte");
+        if len < HUGE_PAGE {
+            return Self::map(len, 0, MapFlags::empty(), PageKind::Small);
+        }
+        let round = len.next_multiple_of(HUGE_PAGE);
+        if let Ok(mapping) = Self::map(round, 0, MapFlags::MAP_HUGETLB, PageKind::Hugetlb) {
+            return Ok(Self { len, ..mapping });
+        }
+        let mapping = Self::map(
+            len,
+            HUGE_PAGE,
+            MapFlags::MAP_NORESERVE,
+            PageKind::Transparent,
+        )?;
+        // SAFETY: the range is ours, just mapped; the advice changes no contents. A kernel
+        // without huge pages refuses it, and then small pages do.
+        let _ = unsafe { madvise(mapping.base.cast(), mapping.len, MmapAdvise::MADV_HUGEPAGE) };
+        Ok(mapping)
+    }
+
+    fn map(len: usize, align: usize, extra: MapFlags, kind: PageKind) -> Result<Self, MapError> {
+        let raw_len = len + align;
+        let size = NonZeroUsize::new(raw_len).expect("checked to be above zero by the caller");
+        let flags = MapFlags::MAP_PRIVATE | extra;
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice overlaps nothing.
+        let raw = unsafe {
+            mmap_anonymous(
+                None,
+                size,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                flags,
+            )
+        }
+        .map_err(|errno| MapError {
+            bytes: len as u64,
+            errno,
+        })?;
+        let skip = if align == 0 {
+            0
+        } else {
+            raw.as_ptr().align_offset(align)
+        };
+        // SAFETY: `skip` < `align`, so base and base + len stay inside the mapping of len + align.
+        let base = unsafe { raw.cast::<u8>().add(skip) };
+        Ok(Self {
+            base,
+            len,
+            raw: (raw, raw_len),
+            kind,
+        })
+    }
+
+    /// First byte; aligned to 2 MiB from 2 MiB on, else to a page.
+    pub(crate) const fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Usable bytes.
+    pub const fn len(&self) -> u64 {
+        self.len as u64
+    }
+
+    /// A mapping is never empty; clippy wants the pair.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub const fn kind(&self) -> PageKind {
+        self.kind
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: `raw` is exactly what mmap returned, unmapped once; extents keep the space, and
+        // with it this mapping, alive as long as anybody holds an address.
+        let result = unsafe { munmap(self.raw.0, self.raw.1) };
+        debug_assert!(result.is_ok(), "unmapping our own range cannot fail");
+    }
+}

@@ -1,0 +1,162 @@
+//! Reads by a few threads that call pread, where io_uring is refused.
+
+use crate::file::SourceFile;
+use crate::io::{Done, Driver, ReadOp};
+use nix::sys::uio::pread;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Threads; also the reads that really overlap.
+const THREADS: usize = 4;
+/// Operations taken before `submit` refuses.
+const DEPTH: usize = 64;
+
+/// What the threads and the owner share.
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<Queues>,
+    /// Work has come, or the driver ends.
+    work: Condvar,
+    /// A completion or a wake has come.
+    news: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queues {
+    submitted: VecDeque<ReadOp>,
+    done: Vec<Done>,
+    woken: bool,
+    ending: bool,
+}
+
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        self.state.lock().woken = true;
+        self.news.notify_one();
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct PreadDriver {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    in_flight: usize,
+    notes: Vec<String>,
+}
+
+impl PreadDriver {
+    /// Starts the threads over `files`; `notes` say why this driver was chosen.
+    pub fn new(files: &Arc<[Arc<SourceFile>]>, notes: Vec<String>) -> Self {
+        let shared = Arc::new(Shared::default());
+        let threads = (0..THREADS)
+            .map(|index| {
+                let (shared, files) = (Arc::clone(&shared), Arc::clone(files));
+                std::thread::Builder::new()
+                    .name(format!("larder-pread-{index}"))
+                    .spawn(move || serve(&shared, &files))
+                    .expect("the system has a thread left")
+            })
+            .collect();
+        Self {
+            shared,
+            threads,
+            in_flight: 0,
+            notes,
+        }
+    }
+}
+
+/// A thread's life: take one read, do it, answer.
+fn serve(shared: &Shared, files: &[Arc<SourceFile>]) {
+    let mut state = shared.state.lock();
+    loop {
+        let Some(mut op) = state.submitted.pop_front() else {
+            if state.ending {
+                return;
+            }
+            shared.work.wait(&mut state);
+            continue;
+        };
+        drop(state);
+        let file = &files[usize::from(op.file)];
+        let outcome = pread(file.fd(), op.target.bytes_mut(), op.offset as libc::off_t);
+        state = shared.state.lock();
+        state.done.push(Done {
+            tag: op.tag,
+            target: op.target,
+            outcome,
+        });
+        shared.news.notify_one();
+    }
+}
+
+impl Driver for PreadDriver {
+    fn name(&self) -> &'static str {
+        "pread threads"
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn depth(&self) -> usize {
+        DEPTH
+    }
+
+    fn submit(&mut self, op: ReadOp) -> Result<(), ReadOp> {
+        if self.in_flight == DEPTH {
+            return Err(op);
+        }
+        self.in_flight += 1;
+        self.shared.state.lock().submitted.push_back(op);
+        self.shared.work.notify_one();
+        Ok(())
+    }
+
+    /// Submitting has started it.
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn reap(&mut self, done: &mut Vec<Done>, wait: Duration) -> std::io::Result<()> {
+        let mut state = self.shared.state.lock();
+        if state.done.is_empty() && !state.woken && !wait.is_zero() {
+            let _ = self.shared.news.wait_for(&mut state, wait);
+        }
+        state.woken = false;
+        self.in_flight -= state.done.len();
+        done.append(&mut state.done);
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.shared))
+    }
+}
+
+impl Drop for PreadDriver {
+    /// Ends the threads once every read submitted has completed.
+    fn drop(&mut self) {
+        self.shared.state.lock().ending = true;
+        self.shared.work.notify_all();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::check::reads_files;
+
+    #[test]
+    fn reads_files_and_wakes() {
+        reads_files(|files, _| Box::new(PreadDriver::new(&files.into(), Vec::new())));
+    }
+}

@@ -1,0 +1,276 @@
+//! Reads by io_uring: registered files, and registered buffers where memlock allows.
+//!
+//! Source: io_uring(7), io_uring_register(2). A slab owned by the ring holds every operation in
+//! flight; the completion queue entry is the only thing that frees a slab slot.
+
+use crate::file::SourceFile;
+use crate::io::{Done, Driver, ReadOp};
+use crate::space::Space;
+use io_uring::{IoUring, opcode, types};
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+/// Entries of the submission queue, and operations in flight.
+const DEPTH: u32 = 64;
+/// Largest buffer that the kernel registers as one, in bytes.
+const BUFFER_MAX: u64 = 1 << 30;
+/// User data of the poll on the wake event.
+const WAKE_TAG: u64 = u64::MAX;
+
+/// The event that ends a wait.
+#[derive(Debug)]
+struct WakeEvent(EventFd);
+
+impl Wake for WakeEvent {
+    fn wake(self: Arc<Self>) {
+        // A full counter means a wake is pending already.
+        let _ = self.0.write(1);
+    }
+}
+
+/// See the module.
+pub struct UringDriver {
+    /// First, so that it is dropped first: it stops using the memory and files below.
+    ring: IoUring,
+    slab: Vec<Option<ReadOp>>,
+    free: Vec<u16>,
+    wake: Arc<WakeEvent>,
+    wake_armed: bool,
+    /// The registered memory, cut into buffers of [`BUFFER_MAX`]; `None` if it is not registered.
+    buffers: Option<Arc<Space>>,
+    memory: Arc<Space>,
+    files: Arc<[Arc<SourceFile>]>,
+    notes: Vec<String>,
+}
+
+impl UringDriver {
+    /// Sets up a ring over `files` that reads into `memory`.
+    pub fn new(files: Arc<[Arc<SourceFile>]>, memory: Arc<Space>) -> io::Result<Self> {
+        let ring = IoUring::builder().build(DEPTH)?;
+        let fds: Vec<RawFd> = files.iter().map(|file| file.raw_fd()).collect();
+        ring.submitter().register_files(&fds)?;
+        let wake =
+            EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        let mut driver = Self {
+            ring,
+            slab: (0..DEPTH).map(|_| None).collect(),
+            free: (0..DEPTH as u16).rev().collect(),
+            wake: Arc::new(WakeEvent(wake)),
+            wake_armed: false,
+            buffers: None,
+            memory,
+            files,
+            notes: Vec::new(),
+        };
+        if let Err(error) = driver.register_memory() {
+            driver.notes.push(format!(
+                "buffers not registered ({error}): raise the memlock limit (ulimit -l) for them"
+            ));
+        }
+        Ok(driver)
+    }
+
+    fn register_memory(&mut self) -> io::Result<()> {
+        let Some(mapping) = self.memory.mapping() else {
+            return Ok(());
+        };
+        let base = mapping.base().as_ptr();
+        let iovecs: Vec<libc::iovec> = (0..mapping.len().div_ceil(BUFFER_MAX))
+            .map(|index| {
+                let start = index * BUFFER_MAX;
+                libc::iovec {
+                    iov_base: base.wrapping_add(start as usize).cast(),
+                    iov_len: (mapping.len() - start).min(BUFFER_MAX) as usize,
+                }
+            })
+            .collect();
+        // SAFETY: the buffers are inside the mapping, which `self.memory` keeps alive until after
+        // the ring (declared before it) is gone.
+        unsafe { self.ring.submitter().register_buffers(&iovecs)? };
+        self.buffers = Some(Arc::clone(&self.memory));
+        Ok(())
+    }
+
+    /// Index of the registered buffer that holds the whole target, if one does.
+    fn buffer_of(&self, op: &ReadOp) -> Option<u16> {
+        let mapping = self.buffers.as_ref()?.mapping()?;
+        let start =
+            (op.target.address().as_ptr() as u64).checked_sub(mapping.base().as_ptr() as u64)?;
+        let end = start + op.target.len() as u64;
+        let index = start / BUFFER_MAX;
+        (end <= mapping.len() && (end - 1) / BUFFER_MAX == index).then_some(index as u16)
+    }
+
+    /// Keeps a poll on the wake event in the queue.
+    fn arm_wake(&mut self) {
+        if self.wake_armed {
+            return;
+        }
+        let fd = types::Fd(self.wake.0.as_fd().as_raw_fd());
+        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32)
+            .build()
+            .user_data(WAKE_TAG);
+        // SAFETY: a poll has no buffer, and the event outlives the ring.
+        self.wake_armed = unsafe { self.ring.submission().push(&entry) }.is_ok();
+    }
+
+    fn collect(&mut self, done: &mut Vec<Done>) -> bool {
+        let mut woken = false;
+        for cqe in self.ring.completion() {
+            if cqe.user_data() == WAKE_TAG {
+                let _ = self.wake.0.read();
+                self.wake_armed = false;
+                woken = true;
+                continue;
+            }
+            let index = cqe.user_data() as u16;
+            let op = self.slab[usize::from(index)]
+                .take()
+                .expect("a completion has its operation");
+            self.free.push(index);
+            let outcome = match cqe.result() {
+                code if code < 0 => Err(Errno::from_raw(-code)),
+                bytes => Ok(bytes as usize),
+            };
+            done.push(Done {
+                tag: op.tag,
+                target: op.target,
+                outcome,
+            });
+        }
+        woken
+    }
+
+    /// Enters the kernel: hands over what is queued and waits for one completion at most `wait`.
+    fn enter(&mut self, wait: Duration) -> io::Result<()> {
+        let result = if wait.is_zero() {
+            self.ring.submit()
+        } else {
+            let time = types::Timespec::from(wait);
+            let args = types::SubmitArgs::new().timespec(&time);
+            self.ring.submitter().submit_with_args(1, &args)
+        };
+        match result {
+            Err(error)
+                if !matches!(
+                    error.raw_os_error(),
+                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
+                ) =>
+            {
+                Err(error)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Driver for UringDriver {
+    fn name(&self) -> &'static str {
+        "io_uring"
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn depth(&self) -> usize {
+        DEPTH as usize - 1
+    }
+
+    fn submit(&mut self, op: ReadOp) -> Result<(), ReadOp> {
+        // One slab slot stays free, so that the wake poll always finds an entry.
+        if self.free.len() <= 1 {
+            return Err(op);
+        }
+        assert!(
+            usize::from(op.file) < self.files.len(),
+            "file {} is registered",
+            op.file
+        );
+        let buffer = self.buffer_of(&op);
+        let (fd, address) = (
+            types::Fixed(u32::from(op.file)),
+            op.target.address().as_ptr(),
+        );
+        let len = op.target.len() as u32;
+        let index = self.free.pop().expect("checked above");
+        let entry = match buffer {
+            Some(buffer) => opcode::ReadFixed::new(fd, address, len, buffer)
+                .offset(op.offset)
+                .build(),
+            None => opcode::Read::new(fd, address, len)
+                .offset(op.offset)
+                .build(),
+        }
+        .user_data(u64::from(index));
+        // SAFETY: the target's memory lives as long as the piece, which the slab keeps until the
+        // completion; nobody else reaches its bytes meanwhile.
+        if unsafe { self.ring.submission().push(&entry) }.is_err() {
+            self.free.push(index);
+            return Err(op);
+        }
+        self.slab[usize::from(index)] = Some(op);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() {
+            Ok(())
+        } else {
+            self.enter(Duration::ZERO)
+        }
+    }
+
+    fn reap(&mut self, done: &mut Vec<Done>, wait: Duration) -> io::Result<()> {
+        let before = done.len();
+        self.arm_wake();
+        self.flush()?;
+        if self.collect(done) || done.len() > before || wait.is_zero() {
+            return Ok(());
+        }
+        self.enter(wait)?;
+        self.collect(done);
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.wake))
+    }
+}
+
+impl Drop for UringDriver {
+    /// Drains the ring: the kernel may write to a target until its completion has come.
+    fn drop(&mut self) {
+        let mut done = Vec::new();
+        while self.slab.iter().any(Option::is_some) {
+            if self.enter(Duration::from_millis(100)).is_err() {
+                // Unable to wait for completions: give the memory up rather than reuse it.
+                self.slab.drain(..).for_each(std::mem::forget);
+                return;
+            }
+            self.collect(&mut done);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::check::reads_files;
+
+    #[test]
+    fn reads_files_and_wakes() {
+        if let Err(error) = IoUring::new(2) {
+            println!("skipped: io_uring refused here ({error})");
+            return;
+        }
+        reads_files(|files, memory| {
+            Box::new(UringDriver::new(files.into(), memory).expect("io_uring is allowed here"))
+        });
+    }
+}

@@ -1,0 +1,131 @@
+//! The seam between the graph and what computes: operations take leases and handles, are enqueued
+//! in order, and give back a token.
+//!
+//! A backend owns the work buffers of a step and runs operations as if one after the other. It
+//! owns the leases of an operation until that operation has completed, so a block stays where it
+//! is exactly as long as somebody reads it. Nothing here takes a slice: bytes that a kernel reads
+//! are named by a lease or a buffer, wherever they are.
+
+pub mod cpu;
+pub mod work;
+
+use larder_cpu::{Class, KvShape, Mode, WeightType};
+use larder_pool::sys::lease::{AppendLease, ReadLease};
+use work::{Buf, WorkBuffers};
+
+/// Rows of a weight tensor inside a leased block.
+#[derive(Clone, Debug)]
+pub struct Weight {
+    pub lease: ReadLease,
+    /// Index of the part in its block.
+    pub part: usize,
+    pub ty: WeightType,
+    pub rows: usize,
+    pub cols: usize,
+}
+
+/// KV slices of one layer and one sequence, in the order of their tokens.
+#[derive(Debug, Default)]
+pub struct SliceLeases {
+    /// Full slices.
+    pub full: Vec<ReadLease>,
+    /// The slices that this step appends to; they come back with the completion.
+    pub tails: Vec<AppendLease>,
+}
+
+/// Which rows of the step an operation works on.
+#[derive(Clone, Copy, Debug)]
+pub struct RowRange {
+    pub first: usize,
+    pub count: usize,
+}
+
+/// One operation. Buffers are those of [`Buf`]; rows are the tokens of the step.
+#[derive(Debug)]
+pub enum Op {
+    /// Starts a step: the position of each row.
+    Begin { class: Class, positions: Vec<u32> },
+    /// `x[first..] = decode(rows)`: row i of the step is part `parts[i]` of the gathered block.
+    Embed {
+        lease: ReadLease,
+        ty: WeightType,
+        parts: Vec<usize>,
+        first: usize,
+    },
+    /// `xn = rms_norm(x[rows]) * weight`, rows moved to the front, and their quantised copy.
+    Norm { weight: Weight, rows: RowRange },
+    /// The quantised copy of the first `count` rows of a buffer, for the products that follow.
+    Quantise { from: Buf, count: usize },
+    /// Every row of `to` becomes the vector.
+    Bias {
+        weight: Weight,
+        to: Buf,
+        count: usize,
+    },
+    /// `to[.., col0 ..] (=, +=) from * weight^T`.
+    MatMul {
+        weight: Weight,
+        from: Buf,
+        to: Buf,
+        col0: usize,
+        mode: Mode,
+        count: usize,
+    },
+    /// `h[.., col0 ..] = silu(xn * gate^T) * (xn * up^T)`.
+    GateUp {
+        gate: Weight,
+        up: Weight,
+        col0: usize,
+        count: usize,
+    },
+    /// Rotates q and k, appends k and v to the tails, and attends: `att = attention(q)`.
+    Attend { slices: SliceLeases },
+}
+
+/// What an operation gives back when it has completed.
+#[derive(Debug, Default)]
+pub struct Completed {
+    pub tails: Vec<AppendLease>,
+}
+
+/// Names an operation that was enqueued.
+#[must_use = "an operation is complete only when its token says so"]
+#[derive(Debug, PartialEq, Eq)]
+pub struct Token(pub(crate) u64);
+
+/// What every step of a model has in common.
+#[derive(Clone, Debug)]
+pub struct StepShape {
+    pub dim: usize,
+    pub heads: usize,
+    pub ffn: usize,
+    pub vocab: usize,
+    pub norm_eps: f32,
+    pub kv: KvShape,
+    /// Tokens behind which attention sees nothing, if the model has such a window.
+    pub window: Option<usize>,
+}
+
+/// Computes steps; see the module.
+pub trait Backend: Send {
+    /// Name for the report.
+    fn name(&self) -> String;
+
+    /// Takes the work buffers of the coming steps and gives back those of the steps before.
+    fn set_work(&mut self, work: WorkBuffers) -> Option<WorkBuffers>;
+
+    /// Rows that the work buffers hold.
+    fn rows_max(&self) -> usize;
+
+    /// Enqueues an operation behind all those before it.
+    fn enqueue(&mut self, op: Op) -> Token;
+
+    /// Waits until the operation has completed, and takes what it gives back.
+    fn finish(&mut self, token: Token) -> Completed;
+
+    /// Bytes per second at which this backend reads the blocks, behind everything enqueued.
+    fn read_probe(&mut self, blocks: &[ReadLease]) -> f64;
+
+    /// Copies row `row` of a buffer out, behind everything enqueued.
+    fn download(&mut self, buf: Buf, row: usize, out: &mut [f32]);
+}

@@ -1,0 +1,350 @@
+//! The CPU backend: runs each operation when it is enqueued, on the worker pool of the kernels.
+
+use crate::backend::work::{Buf, WorkBuffers, WorkShape};
+use crate::backend::{Backend, Completed, Op, RowRange, SliceLeases, StepShape, Token, Weight};
+use crate::config::{Rope, RopeStyle};
+use larder_cpu::decode::decode;
+use larder_cpu::{AttnRow, AttnShape, Class, Kernels, Matrix, Mode, Out, RopeTable, Rows};
+use larder_cpu::{KV_TOKENS, WeightType};
+use larder_pool::sys::lease::ReadLease;
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// Passes of a probe; the best one counts.
+const PROBE_PASSES: usize = 5;
+
+/// See the module.
+pub struct CpuBackend {
+    kernels: Kernels,
+    shape: StepShape,
+    rope: Rope,
+    work: Option<WorkBuffers>,
+    step: Step,
+    completed: HashMap<u64, Completed>,
+    next_token: u64,
+}
+
+/// What `Op::Begin` says about the rows of the step.
+struct Step {
+    class: Class,
+    positions: Vec<usize>,
+    angles: RopeTable,
+}
+
+/// Columns of the work buffers of a model on these kernels.
+pub fn work_shape(shape: &StepShape, quantises: bool) -> WorkShape {
+    let attention = shape.heads * shape.kv.head_dim();
+    let kv = shape.kv.kv_heads() * shape.kv.head_dim();
+    let widest = shape.dim.max(attention).max(shape.ffn);
+    let quantised = if quantises {
+        Kernels::quantised_bytes(widest)
+    } else {
+        0
+    };
+    WorkShape::new(shape.dim, attention, kv, shape.ffn, shape.vocab, quantised)
+}
+
+impl CpuBackend {
+    pub fn new(kernels: Kernels, shape: StepShape, rope: Rope) -> Self {
+        let step = Step {
+            class: Class::Step,
+            positions: Vec::new(),
+            angles: RopeTable::from_inverse_frequencies(&[], &[], 1.0),
+        };
+        Self {
+            kernels,
+            shape,
+            rope,
+            work: None,
+            step,
+            completed: HashMap::new(),
+            next_token: 0,
+        }
+    }
+
+    pub fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    fn work(&mut self) -> &mut WorkBuffers {
+        self.work
+            .as_mut()
+            .expect("work buffers are set before a step begins")
+    }
+
+    fn begin(&mut self, class: Class, positions: &[u32]) {
+        let positions: Vec<usize> = positions
+            .iter()
+            .map(|&position| position as usize)
+            .collect();
+        let factors = (!self.rope.factors.is_empty()).then_some(self.rope.factors.as_slice());
+        let angles = RopeTable::new(&positions, self.rope.dims, self.rope.theta, factors, 1.0);
+        self.step = Step {
+            class,
+            positions,
+            angles,
+        };
+    }
+
+    fn embed(&mut self, rows: &ReadLease, ty: WeightType, parts: &[usize], first: usize) {
+        let dim = self.shape.dim;
+        let x = self.work().write(Buf::X);
+        for (row, &part) in parts.iter().enumerate() {
+            decode(ty, rows.part(part), &mut x[(first + row) * dim..][..dim]);
+        }
+    }
+
+    fn norm(&mut self, weight: &Weight, rows: RowRange) {
+        let (dim, eps) = (self.shape.dim, self.shape.norm_eps);
+        let vector = vector(weight);
+        let work = self
+            .work
+            .as_mut()
+            .expect("work buffers are set before a step begins");
+        let mut xn = work.lift(Buf::Xn);
+        let x = &work.read(Buf::X)[rows.first * dim..][..rows.count * dim];
+        let out = &mut xn.f32_mut()[..rows.count * dim];
+        self.kernels.rms_norm(x, &vector, eps, rows.count, out);
+        work.put_back(Buf::Xn, xn);
+        self.quantise(Buf::Xn, rows.count);
+    }
+
+    fn quantise(&mut self, from: Buf, count: usize) {
+        let work = self
+            .work
+            .as_mut()
+            .expect("work buffers are set before a step begins");
+        let cols = work.shape.cols(from);
+        let Some(mut quantised) = work.quantised.take() else {
+            return;
+        };
+        if cols.is_multiple_of(WeightType::Q8_0.block_elems()) {
+            let x = &work.read(from)[..count * cols];
+            let bytes = count * Kernels::quantised_bytes(cols);
+            self.kernels
+                .quantise(x, cols, &mut quantised.bytes_mut()[..bytes]);
+        }
+        work.quantised = Some(quantised);
+    }
+
+    fn bias(&mut self, weight: &Weight, to: Buf, count: usize) {
+        let vector = vector(weight);
+        let rows = self.work().write(to).chunks_exact_mut(vector.len());
+        for row in rows.take(count) {
+            row.copy_from_slice(&vector);
+        }
+    }
+
+    /// Runs a product of `count` rows of `from` into columns `col0 ..` of `to`.
+    fn product(
+        &mut self,
+        (from, to): (Buf, Buf),
+        (col0, mode, count): (usize, Mode, usize),
+        run: impl FnOnce(&Kernels, Class, &Rows<'_>, &mut Out<'_>),
+    ) {
+        let class = self.step.class;
+        let work = self
+            .work
+            .as_mut()
+            .expect("work buffers are set before a step begins");
+        let (cols, stride) = (work.shape.cols(from), work.shape.cols(to));
+        let mut target = work.lift(to);
+        let bytes = count * Kernels::quantised_bytes(cols);
+        let rows = Rows {
+            f32: &work.read(from)[..count * cols],
+            q8: work
+                .quantised
+                .as_ref()
+                .map(|quantised| &quantised.bytes()[..bytes]),
+            rows: count,
+            cols,
+        };
+        let mut out = Out {
+            data: target.f32_mut(),
+            stride,
+            col0,
+            mode,
+        };
+        run(&self.kernels, class, &rows, &mut out);
+        work.put_back(to, target);
+    }
+
+    fn attend(&mut self, mut slices: SliceLeases) -> Completed {
+        let Self {
+            kernels,
+            shape,
+            rope,
+            work,
+            step,
+            ..
+        } = self;
+        let work = work
+            .as_mut()
+            .expect("work buffers are set before a step begins");
+        let (kv, heads, rows) = (shape.kv, shape.heads, step.positions.len());
+        let (q_cols, kv_cols) = (heads * kv.head_dim(), kv.kv_heads() * kv.head_dim());
+        let style = match rope.style {
+            RopeStyle::Adjacent => larder_cpu::RopeStyle::Adjacent,
+            RopeStyle::Halves => larder_cpu::RopeStyle::Halves,
+        };
+        let (head, angles) = (kv.head_dim(), &step.angles);
+        let q = &mut work.write(Buf::Q)[..rows * q_cols];
+        kernels.rope(q, rows, heads, head, style, angles);
+        let k = &mut work.write(Buf::K)[..rows * kv_cols];
+        kernels.rope(k, rows, kv.kv_heads(), head, style, angles);
+
+        let (k, v) = (work.read(Buf::K), work.read(Buf::V));
+        for (row, &position) in step.positions.iter().enumerate() {
+            let tail = &mut slices.tails[position / KV_TOKENS - slices.full.len()];
+            let slice = &mut tail.bytes_mut()[..kv.slice_bytes()];
+            let (k, v) = (
+                &k[row * kv_cols..][..kv_cols],
+                &v[row * kv_cols..][..kv_cols],
+            );
+            kv.append(slice, position % KV_TOKENS, k, v);
+        }
+        let full = slices.full.iter().map(|lease| lease.part(0));
+        let tails = slices
+            .tails
+            .iter()
+            .map(|lease| &lease.bytes()[..kv.slice_bytes()]);
+        let sequence: Vec<&[u8]> = full.chain(tails).collect();
+        let attention = AttnShape {
+            heads,
+            kv,
+            scale: 1.0 / (head as f32).sqrt(),
+            window: shape.window,
+            sinks: None,
+        };
+        let places: Vec<AttnRow> = step
+            .positions
+            .iter()
+            .map(|&position| AttnRow { seq: 0, position })
+            .collect();
+        let mut att = work.lift(Buf::Att);
+        let q = &work.read(Buf::Q)[..rows * q_cols];
+        let out = &mut att.f32_mut()[..rows * q_cols];
+        kernels.attention(step.class, &attention, &places, q, &[&sequence], out);
+        work.put_back(Buf::Att, att);
+        Completed {
+            tails: slices.tails,
+        }
+    }
+
+    fn run(&mut self, op: Op) -> Completed {
+        match op {
+            Op::Begin { class, positions } => self.begin(class, &positions),
+            Op::Embed {
+                lease,
+                ty,
+                parts,
+                first,
+            } => self.embed(&lease, ty, &parts, first),
+            Op::Norm { weight, rows } => self.norm(&weight, rows),
+            Op::Quantise { from, count } => self.quantise(from, count),
+            Op::Bias { weight, to, count } => self.bias(&weight, to, count),
+            Op::MatMul {
+                weight,
+                from,
+                to,
+                col0,
+                mode,
+                count,
+            } => {
+                let matrix = matrix(&weight);
+                self.product(
+                    (from, to),
+                    (col0, mode, count),
+                    |kernels, class, rows, out| {
+                        kernels.matmul(class, &matrix, rows, None, out);
+                    },
+                );
+            }
+            Op::GateUp {
+                gate,
+                up,
+                col0,
+                count,
+            } => {
+                let (gate, up) = (matrix(&gate), matrix(&up));
+                let place = (col0, Mode::Store, count);
+                self.product((Buf::Xn, Buf::H), place, |kernels, class, rows, out| {
+                    kernels.gate_up(class, &gate, &up, rows, out);
+                });
+            }
+            Op::Attend { slices } => return self.attend(slices),
+        }
+        Completed::default()
+    }
+}
+
+/// The rows as the kernels see them. The manifest checked their shape against their bytes.
+fn matrix(weight: &Weight) -> Matrix<'_> {
+    Matrix::new(
+        weight.ty,
+        weight.rows,
+        weight.cols,
+        weight.lease.part(weight.part),
+    )
+    .expect("parts have the bytes of their rows")
+}
+
+/// A vector of weights in float32.
+fn vector(weight: &Weight) -> Vec<f32> {
+    let mut values = vec![0.0; weight.rows * weight.cols];
+    decode(weight.ty, weight.lease.part(weight.part), &mut values);
+    values
+}
+
+impl Backend for CpuBackend {
+    fn name(&self) -> String {
+        format!(
+            "cpu {} x {}",
+            self.kernels.isa().name(),
+            self.kernels.pool().threads()
+        )
+    }
+
+    fn set_work(&mut self, work: WorkBuffers) -> Option<WorkBuffers> {
+        self.work.replace(work)
+    }
+
+    fn rows_max(&self) -> usize {
+        self.work.as_ref().map_or(0, |work| work.rows)
+    }
+
+    fn enqueue(&mut self, op: Op) -> Token {
+        let token = self.next_token;
+        self.next_token += 1;
+        let completed = self.run(op);
+        if !completed.tails.is_empty() {
+            self.completed.insert(token, completed);
+        }
+        Token(token)
+    }
+
+    fn finish(&mut self, token: Token) -> Completed {
+        self.completed.remove(&token.0).unwrap_or_default()
+    }
+
+    fn read_probe(&mut self, blocks: &[ReadLease]) -> f64 {
+        let mut rates: Vec<f64> = Vec::with_capacity(PROBE_PASSES);
+        for _ in 0..PROBE_PASSES {
+            let (start, mut bytes, mut sum) = (Instant::now(), 0, 0u64);
+            for lease in blocks {
+                for part in 0..lease.parts() {
+                    sum = sum.wrapping_add(self.kernels.read_probe(lease.part(part)));
+                    bytes += lease.part(part).len();
+                }
+            }
+            std::hint::black_box(sum);
+            rates.push(bytes as f64 / start.elapsed().as_secs_f64());
+        }
+        rates.into_iter().fold(0.0, f64::max)
+    }
+
+    fn download(&mut self, buf: Buf, row: usize, out: &mut [f32]) {
+        let cols = out.len();
+        out.copy_from_slice(&self.work().read(buf)[row * cols..][..cols]);
+    }
+}

@@ -1,0 +1,138 @@
+//! Work buffers: activations and logits of one step, in the arena like everything that grows.
+
+use larder_pool::sys::lease::Scratch;
+use larder_pool::sys::space::{Extent, Space};
+use larder_pool::units::GRANULE;
+use std::sync::Arc;
+
+/// A buffer of the step. Shapes: (rows, columns of the model).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Buf {
+    /// Residual stream.
+    X,
+    /// Normalised rows.
+    Xn,
+    Q,
+    K,
+    V,
+    /// What attention gives.
+    Att,
+    /// Hidden row of the feed-forward part.
+    H,
+    Logits,
+}
+
+/// Number of float buffers.
+const BUFFERS: usize = 8;
+
+/// Columns of each buffer, and bytes of a quantised row.
+#[derive(Clone, Debug)]
+pub struct WorkShape {
+    cols: [usize; BUFFERS],
+    /// Bytes of one quantised row of the widest input.
+    pub quantised_bytes: usize,
+}
+
+impl WorkShape {
+    /// Columns: residual, attention (q and its output), k or v, hidden, vocabulary.
+    pub const fn new(
+        dim: usize,
+        attention: usize,
+        kv: usize,
+        ffn: usize,
+        vocab: usize,
+        quantised_bytes: usize,
+    ) -> Self {
+        Self {
+            cols: [dim, dim, attention, kv, kv, attention, ffn, vocab],
+            quantised_bytes,
+        }
+    }
+
+    /// Elements of a row of `buf`.
+    pub const fn cols(&self, buf: Buf) -> usize {
+        self.cols[buf as usize]
+    }
+
+    /// Bytes of each buffer for `rows` rows and `logits` rows of logits.
+    fn sizes(&self, rows: usize, logits: usize) -> [u64; BUFFERS + 1] {
+        let mut sizes = [0; BUFFERS + 1];
+        for (index, &cols) in self.cols.iter().enumerate() {
+            let count = if index == Buf::Logits as usize {
+                logits
+            } else {
+                rows
+            };
+            sizes[index] = ((count * cols * size_of::<f32>()) as u64).next_multiple_of(GRANULE);
+        }
+        sizes[BUFFERS] = ((rows * self.quantised_bytes) as u64).next_multiple_of(GRANULE);
+        sizes
+    }
+
+    /// Bytes that the buffers take in the arena.
+    pub fn bytes(&self, rows: usize, logits: usize) -> u64 {
+        self.sizes(rows, logits).iter().sum()
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct WorkBuffers {
+    pub(crate) shape: WorkShape,
+    pub(crate) rows: usize,
+    pub(crate) buffers: [Option<Scratch>; BUFFERS],
+    pub(crate) quantised: Option<Scratch>,
+}
+
+impl WorkBuffers {
+    /// Takes the buffers out of `space`, each with `alloc`; `None` if there is no room.
+    pub fn new(
+        shape: &WorkShape,
+        rows: usize,
+        logits: usize,
+        space: &Arc<Space>,
+        alloc: impl Fn(&Arc<Space>, u64) -> Option<Extent>,
+    ) -> Option<Self> {
+        let mut made: Vec<Option<Scratch>> = Vec::with_capacity(BUFFERS + 1);
+        for bytes in shape.sizes(rows, logits) {
+            made.push(match bytes {
+                0 => None,
+                _ => Some(Scratch::new(alloc(space, bytes)?)),
+            });
+        }
+        let quantised = made.pop().flatten();
+        let buffers = made.try_into().expect("one buffer per entry of `sizes`");
+        Some(Self {
+            shape: shape.clone(),
+            rows,
+            buffers,
+            quantised,
+        })
+    }
+
+    /// Elements of `buf`, row after row.
+    pub(crate) fn read(&self, buf: Buf) -> &[f32] {
+        self.buffers[buf as usize]
+            .as_ref()
+            .expect("the step has this buffer")
+            .f32()
+    }
+
+    pub(crate) fn write(&mut self, buf: Buf) -> &mut [f32] {
+        self.buffers[buf as usize]
+            .as_mut()
+            .expect("the step has this buffer")
+            .f32_mut()
+    }
+
+    /// Takes a buffer out, to be written while others are read; put it back.
+    pub(crate) fn lift(&mut self, buf: Buf) -> Scratch {
+        self.buffers[buf as usize]
+            .take()
+            .expect("the step has this buffer")
+    }
+
+    pub(crate) fn put_back(&mut self, buf: Buf, scratch: Scratch) {
+        self.buffers[buf as usize] = Some(scratch);
+    }
+}

@@ -1,0 +1,52 @@
+//! The command line: options, the commands, and what they print.
+//!
+//! Text goes to stdout, progress and report to stderr; with `--json` stdout carries one object.
+
+mod config;
+mod error;
+mod inspect;
+mod npy;
+mod options;
+mod plan;
+mod progress;
+mod prompt;
+mod report;
+mod run;
+mod score;
+mod size;
+mod table;
+mod tier;
+mod tokenize;
+
+use clap::Parser;
+use error::{CliError, one_line};
+use options::{Cli, Command};
+use std::ffi::OsString;
+use std::io::Write;
+
+/// Runs a command line; the exit code: 0 ok, 1 failed, 2 bad use.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { 2 } else { 0 };
+        }
+    };
+    let outcome = match cli.command {
+        Command::Run(options) => run::run(&options),
+        Command::Score(options) => score::score(&options),
+        Command::Plan(options) => plan::plan(&options),
+        Command::Inspect(options) => inspect::inspect(&options),
+        Command::Tokenize(options) => tokenize::tokenize(&options),
+        Command::Detokenize(options) => tokenize::detokenize(&options),
+    };
+    match outcome {
+        // With nobody to read on, there is nothing left to say, and no place to say it.
+        Ok(()) | Err(CliError::Closed) => 0,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "larder: {}", one_line(&error));
+            error.exit_code()
+        }
+    }
+}

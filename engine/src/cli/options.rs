@@ -1,0 +1,221 @@
+//! What can be typed. Nothing here opens or measures anything.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Runs language models whose weights and KV cache are bigger than the memory beside the compute.
+#[derive(Debug, Parser)]
+#[command(name = "larder", version, about, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Generate text after a prompt
+    Run(RunOptions),
+    /// Compute the logits and the perplexity of a text
+    Score(ScoreOptions),
+    /// Say what will live where, and the speed it allows, without running
+    Plan(PlanOptions),
+    /// Show what is in a model: architecture, tensors, types, blocks
+    Inspect(InspectOptions),
+    /// Turn text into token ids
+    Tokenize(TokenizeOptions),
+    /// Turn token ids into text
+    Detokenize(DetokenizeOptions),
+}
+
+/// Where a run's memory and kernels come from.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Engine")]
+pub(super) struct EngineArgs {
+    /// Fast tier for weights, KV and work buffers together: bytes, 512KiB, 8GiB, or 50% of what is
+    /// free [default: 80%]
+    #[arg(long, value_name = "SIZE")]
+    pub(super) fast: Option<String>,
+    /// A tier: dram=SIZE (the fast tier), or origin,limit=RATE to slow the model files' link
+    #[arg(long, value_name = "SPEC")]
+    pub(super) tier: Vec<String>,
+    /// Tokens of prompt and text together [default: the model's, at most 4096]
+    #[arg(long, value_name = "N")]
+    pub(super) context: Option<usize>,
+    /// How K and V are stored; auto is f32 for F32 weights, else f16
+    #[arg(long, value_name = "TYPE", default_value = "auto")]
+    pub(super) kv_type: KvTypeArg,
+    /// Kernels; reference is naive float32
+    #[arg(long, value_name = "KIND", default_value = "auto")]
+    pub(super) kernels: KernelsArg,
+    /// Threads that compute [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum KvTypeArg {
+    Auto,
+    F32,
+    F16,
+    Q8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum KernelsArg {
+    Auto,
+    Reference,
+    Portable,
+    Avx512,
+}
+
+/// One of three ways to say what the tokens are.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct PromptArgs {
+    /// The prompt
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(super) prompt: Option<String>,
+    /// A file that holds the prompt; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// The prompt as token ids, 1,2,3; nothing is added
+    #[arg(long, value_name = "IDS")]
+    pub(super) prompt_tokens: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunOptions {
+    /// GGUF file (or its first shard), or folder with config.json and safetensors
+    pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) prompt: PromptArgs,
+    /// Tokens to generate, at most
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 256)]
+    pub(super) count: usize,
+    /// Go on after the end token
+    #[arg(long)]
+    pub(super) ignore_eos: bool,
+    #[command(flatten)]
+    pub(super) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(super) engine: EngineArgs,
+    /// One JSON object on standard output instead of text
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// How tokens are chosen.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sampling")]
+pub(super) struct SamplingArgs {
+    /// Softmax temperature; 0 always takes the likeliest token
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    pub(super) temperature: f32,
+    /// Keep the K likeliest tokens; 0 keeps all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub(super) top_k: usize,
+    /// Keep the likeliest tokens that make up this share
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    pub(super) top_p: f32,
+    /// Drop tokens below this share of the likeliest
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub(super) min_p: f32,
+    /// Make the last 64 tokens this much less likely; 1 does nothing
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub(super) repeat_penalty: f32,
+    /// Start of the random numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ScoreOptions {
+    /// GGUF file (or its first shard), or folder with config.json and safetensors
+    pub(super) model: PathBuf,
+    /// A file that holds the text; - is standard input
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        required_unless_present = "prompt_tokens"
+    )]
+    pub(super) file: Option<PathBuf>,
+    /// The text as token ids, 1,2,3; nothing is added
+    #[arg(long, value_name = "IDS", conflicts_with = "file")]
+    pub(super) prompt_tokens: Option<String>,
+    /// Write the logits of every position here: float32, (tokens, vocabulary)
+    #[arg(long, value_name = "FILE.npy")]
+    pub(super) logits: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) engine: EngineArgs,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanOptions {
+    /// GGUF file (or its first shard), or folder with config.json and safetensors
+    pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) engine: EngineArgs,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectOptions {
+    /// GGUF file (or its first shard), or folder with config.json and safetensors
+    pub(super) model: PathBuf,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TokenizeOptions {
+    /// Model, or GGUF file without tensors
+    pub(super) model: PathBuf,
+    /// The text; - is standard input
+    #[arg(allow_hyphen_values = true)]
+    pub(super) text: String,
+    /// Do not put the begin token in front
+    #[arg(long)]
+    pub(super) no_bos: bool,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DetokenizeOptions {
+    /// Model, or GGUF file without tensors
+    pub(super) model: PathBuf,
+    /// Token ids, 1,2,3
+    pub(super) ids: String,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_prompt_is_given_once() {
+        let parse = |rest: &[&str]| {
+            Cli::try_parse_from(["larder", "run", "m.gguf"].iter().chain(rest.iter()))
+        };
+        assert!(parse(&["-p", "-x"]).is_ok());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["-p", "x", "--prompt-tokens", "1"]).is_err());
+    }
+}

@@ -1,0 +1,182 @@
+//! `larder plan`: what will live where, and the speed that allows, without running.
+
+use super::error::CliError;
+use super::options::PlanOptions;
+use super::report::{PROBED_BYTES, dense_step, notes};
+use super::size::{memory, rate};
+use super::table::{Table, width};
+use crate::bound::{Bandwidth, BoundBy};
+use crate::manifest::Manifest;
+use crate::session::{Session, SessionError};
+use serde::Serialize;
+use std::io::Write;
+use std::sync::Arc;
+
+/// Tokens behind the prompt whose mean the bound is, at most.
+const HORIZON: usize = 256;
+
+/// What one tier holds.
+#[derive(Debug, Serialize)]
+struct TierPlan {
+    name: &'static str,
+    bytes: u64,
+    fixed_bytes: u64,
+    ring_bytes: u64,
+    work_bytes: u64,
+    kv_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct PathPlan {
+    name: &'static str,
+    #[serde(flatten)]
+    bandwidth: Bandwidth,
+    bytes_per_token: u64,
+}
+
+/// What `plan --json` prints.
+#[derive(Debug, Serialize)]
+struct PlanReport {
+    weight_bytes: u64,
+    min_fast_bytes: u64,
+    fast_bytes: u64,
+    kv_bytes: u64,
+    context: usize,
+    kv_type: &'static str,
+    tiers: Vec<TierPlan>,
+    paths: Vec<PathPlan>,
+    /// Passes over the streamed weights for a prompt that fills the context.
+    prefill_passes: usize,
+    bound_tok_s: f64,
+    bound_by: BoundBy,
+    notes: Vec<String>,
+}
+
+pub(super) fn plan(options: &PlanOptions) -> Result<(), CliError> {
+    let engine = options.engine.resolve()?;
+    let manifest = Arc::new(Manifest::open(&options.model)?);
+    let mut session = Session::open(manifest, &engine)?;
+    let report = make(&mut session)?;
+    let mut out = std::io::stdout().lock();
+    let written = if options.json {
+        serde_json::to_writer(&mut out, &report)
+            .map_err(std::io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        write!(out, "{}", table(&report).render(width()))
+    };
+    written.map_err(CliError::output)
+}
+
+fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
+    let probe = if session.manifest().weight_bytes() >= PROBED_BYTES {
+        Some(session.probe_origin()?)
+    } else {
+        None
+    };
+    let limit = session
+        .resolved()
+        .origin_limit
+        .map(larder_pool::units::BytesPerSec::get);
+    let origin = Bandwidth::origin(probe, limit);
+    let memory = Bandwidth::memory(None);
+    let step = dense_step(session);
+    let context = session.resolved().context;
+    let horizon = HORIZON.min(context) as u64;
+    let (bound_tok_s, bound_by) = step.bound(0..horizon, origin, memory);
+    let layout = session.layout();
+    let needs = layout.needs();
+    let border = layout.kv_border(context);
+    let rows = layout.prefill_rows(context, border, 1);
+    let fixed_bytes = layout.fixed_bytes(layout.kv_border(horizon as usize));
+    let ring_bytes = layout.frames * layout.frame_bytes;
+    let kv_bytes = needs.kv.bytes_for(context);
+    let dram = TierPlan {
+        name: "dram",
+        bytes: layout.space_bytes,
+        fixed_bytes,
+        ring_bytes,
+        work_bytes: layout.ring_start,
+        kv_bytes,
+    };
+    let streamed = needs.weight_bytes() - fixed_bytes.min(needs.weight_bytes());
+    Ok(PlanReport {
+        weight_bytes: session.manifest().weight_bytes(),
+        min_fast_bytes: needs.min_fast_bytes(),
+        fast_bytes: layout.space_bytes,
+        kv_bytes,
+        context,
+        kv_type: session.resolved().kv_type.name(),
+        tiers: vec![dram],
+        paths: vec![PathPlan {
+            name: "origin>dram",
+            bandwidth: origin,
+            bytes_per_token: streamed,
+        }],
+        prefill_passes: if layout.frames == 0 {
+            1
+        } else {
+            context.div_ceil(rows)
+        },
+        bound_tok_s,
+        bound_by,
+        notes: notes(session),
+    })
+}
+
+fn table(report: &PlanReport) -> Table {
+    let mut table = Table::default();
+    table.row("weights", memory(report.weight_bytes));
+    table.row(
+        "smallest fast tier",
+        format!(
+            "{} ({} bytes)",
+            memory(report.min_fast_bytes),
+            report.min_fast_bytes
+        ),
+    );
+    table.row(
+        "context",
+        format!("{} tokens, KV in {}", report.context, report.kv_type),
+    );
+    for tier in &report.tiers {
+        table.row(
+            tier.name,
+            format!(
+                "{}: {} of weights stay, {} ring, {} work, up to {} KV",
+                memory(tier.bytes),
+                memory(tier.fixed_bytes),
+                memory(tier.ring_bytes),
+                memory(tier.work_bytes),
+                memory(tier.kv_bytes)
+            ),
+        );
+    }
+    for path in &report.paths {
+        let source = format!("{:?}", path.bandwidth.origin).to_lowercase();
+        let speed = rate(path.bandwidth.bytes_per_s);
+        table.row(
+            path.name,
+            format!(
+                "{} per token at {speed} ({source})",
+                memory(path.bytes_per_token)
+            ),
+        );
+    }
+    table.row(
+        "prefill passes",
+        format!("{} for a full context", report.prefill_passes),
+    );
+    table.row(
+        "bound",
+        format!(
+            "{:.2} tok/s by {}",
+            report.bound_tok_s,
+            report.bound_by.name()
+        ),
+    );
+    for note in &report.notes {
+        table.row("note", note.clone());
+    }
+    table
+}

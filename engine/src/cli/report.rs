@@ -1,0 +1,208 @@
+//! The report of a run: the same numbers as one JSON object and as a table.
+
+use super::size::{memory, rate};
+use super::table::{Table, width};
+use crate::bound::{Bandwidth, BoundBy, DenseStep, Origin, mean_of_probes};
+use crate::session::{Generated, Session};
+use larder_pool::sys::limits::resident_bytes;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Models and runs below these are not probed: their bound is an estimate.
+pub(super) const PROBED_BYTES: u64 = 64 << 20;
+pub(super) const PROBED_TIME: Duration = Duration::from_secs(2);
+
+/// Probes of one run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Probes {
+    pub(super) origin_before: Option<f64>,
+    pub(super) origin_after: Option<f64>,
+    pub(super) memory: Option<f64>,
+}
+
+/// What `run --json` prints.
+#[derive(Debug, Serialize)]
+pub(super) struct RunReport {
+    pub(super) text: Option<String>,
+    pub(super) tokens: Vec<u32>,
+    prompt_tokens: usize,
+    stop: String,
+    ttft_ms: f64,
+    decode_tok_s: Option<f64>,
+    prefill_tok_s: f64,
+    fast_bytes: u64,
+    peak_bytes: u64,
+    bytes_moved: BTreeMap<String, u64>,
+    /// Bytes moved while decoding, divided by what the budget made necessary.
+    bytes_over_need: Option<f64>,
+    hits: u64,
+    misses: u64,
+    stall_ms: f64,
+    link_busy: Option<f64>,
+    link_mb_s: BTreeMap<String, f64>,
+    bound_tok_s: f64,
+    bound_by: BoundBy,
+    estimated: bool,
+    of_bound: Option<f64>,
+    of_optimum: Option<f64>,
+    backend: String,
+    cpu: String,
+    notes: Vec<String>,
+}
+
+/// W of the model of a session, and its budget.
+pub(super) fn dense_step(session: &Session) -> DenseStep {
+    let kv = &session.layout().needs().kv;
+    DenseStep {
+        weight_bytes: session.manifest().step_bytes(),
+        kv_token_bytes: kv.slice_bytes * kv.layers as u64 / larder_cpu::KV_TOKENS as u64,
+        budget: session.resolved().budget,
+    }
+}
+
+/// Things about this host that the reader should know, each once.
+pub(super) fn notes(session: &Session) -> Vec<String> {
+    let info = session.mover().info();
+    let mut notes = vec![format!("{} by {}", info.name, info.driver)];
+    notes.extend(info.notes.iter().cloned());
+    notes.extend(session.buffered_files().map(|path| {
+        format!(
+            "{} is read through the page cache: its file system has no O_DIRECT",
+            path.display()
+        )
+    }));
+    if let Some(mapping) = session.space().mapping() {
+        notes.push(format!("fast tier on {}", mapping.kind().name()));
+    }
+    notes
+}
+
+impl RunReport {
+    pub(super) fn new(
+        session: &Session,
+        prompt_tokens: usize,
+        made: &Generated,
+        text: Option<String>,
+        probes: Probes,
+        peak_bytes: u64,
+    ) -> Self {
+        let seconds = made.decode.as_secs_f64();
+        let per_second = |amount: f64| (made.decode_steps > 0).then(|| amount / seconds);
+        let limit = session
+            .resolved()
+            .origin_limit
+            .map(larder_pool::units::BytesPerSec::get);
+        let measured = match (probes.origin_before, probes.origin_after) {
+            (Some(before), Some(after)) => mean_of_probes(before, after),
+            _ => None,
+        };
+        let origin = Bandwidth::origin(measured, limit);
+        let memory = Bandwidth::memory(probes.memory);
+        let step = dense_step(session);
+        let first = prompt_tokens as u64;
+        let positions = first..first + made.decode_steps as u64;
+        let (bound_tok_s, bound_by) = step.bound(positions.clone(), origin, memory);
+        let used = if bound_by == BoundBy::Origin {
+            origin
+        } else {
+            memory
+        };
+        let is_estimated = used.origin == Origin::Estimated;
+        let decode_tok_s = per_second(made.decode_steps as f64);
+        let of_bound = decode_tok_s
+            .filter(|_| !is_estimated)
+            .map(|speed| speed / bound_tok_s);
+        let need: u64 = positions.map(|position| step.need_bytes(position)).sum();
+        let counters = session.stager().counters();
+        let path = session.mover().info().name.clone();
+        let moved = session.mover().counters().bytes.load(Ordering::Relaxed);
+        Self {
+            text,
+            tokens: made.tokens.clone(),
+            prompt_tokens,
+            stop: format!("{:?}", made.stop).to_lowercase(),
+            ttft_ms: made.first_token.as_secs_f64() * 1e3,
+            decode_tok_s,
+            prefill_tok_s: prompt_tokens as f64 / made.first_token.as_secs_f64(),
+            fast_bytes: session.space().peak_bytes(),
+            peak_bytes: peak_bytes.max(resident_bytes()),
+            bytes_moved: BTreeMap::from([(path.clone(), moved - session.probed_bytes())]),
+            bytes_over_need: (need > 0).then(|| made.decode_bytes as f64 / need as f64),
+            hits: counters.hits,
+            misses: counters.misses,
+            stall_ms: counters.stall.as_secs_f64() * 1e3,
+            link_busy: per_second(made.decode_busy.as_secs_f64()),
+            link_mb_s: per_second(made.decode_bytes as f64 / 1e6)
+                .map(|speed| (path, speed))
+                .into_iter()
+                .collect(),
+            bound_tok_s,
+            bound_by,
+            estimated: is_estimated,
+            of_bound,
+            of_optimum: of_bound,
+            backend: session.backend_name(),
+            cpu: larder_cpu::isa::cpu_flags(),
+            notes: notes(session),
+        }
+    }
+
+    /// The table at the end of a run.
+    pub(super) fn table(&self, budget: u64, weights: u64) -> String {
+        let mut table = Table::default();
+        let speed = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.2} tok/s"));
+        let share = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.2}"));
+        table.row(
+            "prompt",
+            format!(
+                "{} tokens, {:.1} tok/s",
+                self.prompt_tokens, self.prefill_tok_s
+            ),
+        );
+        table.row("first token", format!("{:.0} ms", self.ttft_ms));
+        table.row(
+            "decode",
+            format!("{}, {} tokens", speed(self.decode_tok_s), self.tokens.len()),
+        );
+        let estimated = if self.estimated { ", estimated" } else { "" };
+        table.row(
+            "bound",
+            format!(
+                "{:.2} tok/s by {}{estimated}",
+                self.bound_tok_s,
+                self.bound_by.name()
+            ),
+        );
+        table.row("of bound", share(self.of_bound));
+        table.row(
+            "fast tier",
+            format!(
+                "{} of {} for {} of weights",
+                memory(self.fast_bytes),
+                memory(budget),
+                memory(weights)
+            ),
+        );
+        table.row("memory peak", memory(self.peak_bytes));
+        for (path, bytes) in &self.bytes_moved {
+            let link = self.link_mb_s.get(path).map_or(String::new(), |speed| {
+                format!(", {} while decoding", rate(speed * 1e6))
+            });
+            table.row(path, format!("{}{link}", memory(*bytes)));
+        }
+        table.row("link busy", share(self.link_busy));
+        table.row("over need", share(self.bytes_over_need));
+        table.row(
+            "blocks",
+            format!("{} hits, {} misses", self.hits, self.misses),
+        );
+        table.row("stall", format!("{:.0} ms", self.stall_ms));
+        table.row("backend", format!("{} ({})", self.backend, self.cpu));
+        for note in &self.notes {
+            table.row("note", note.clone());
+        }
+        table.render(width())
+    }
+}

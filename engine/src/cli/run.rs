@@ -1,0 +1,181 @@
+//! `larder run`: text after a prompt.
+
+use super::error::CliError;
+use super::options::RunOptions;
+use super::progress::Progress;
+use super::prompt::OpenModel;
+use super::report::{PROBED_BYTES, PROBED_TIME, Probes, RunReport};
+use super::size::memory;
+use crate::sample::Sampler;
+use crate::session::{GenerateOptions, Generated, Session, SessionError};
+use crate::tokenizer::StreamDecoder;
+use larder_pool::sys::limits::resident_bytes;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Tokens between two looks at the memory of the process.
+const LOOK_EVERY: usize = 8;
+
+pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
+    let sampling = options.sampling.resolve()?;
+    let engine = options.engine.resolve()?;
+    let (model, prompt) = OpenModel::open(&options.model)?.prompt(&options.prompt)?;
+    let mut session = Session::open(model.manifest.clone(), &engine)?;
+    if !options.json {
+        let resolved = session.resolved();
+        let line = format!(
+            "{}: {} in a fast tier of {}, context {}",
+            options.model.display(),
+            memory(model.manifest.weight_bytes()),
+            memory(resolved.budget),
+            resolved.context
+        );
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+    // A link with a limit need not be measured, nor one that a small model would not fill.
+    let is_probed = model.manifest.weight_bytes() >= PROBED_BYTES;
+    let mut probes = Probes::default();
+    if is_probed {
+        probes.origin_before = Some(session.probe_origin().map_err(SessionError::from)?);
+    }
+    let start = Instant::now();
+    let mut output = Output::new(options, &model, prompt.len());
+    let stop: &[u32] = if options.ignore_eos { &[] } else { model.eos() };
+    let generate = GenerateOptions {
+        prompt: &prompt,
+        count: options.count,
+        stop,
+    };
+    let mut sampler = Sampler::new(sampling);
+    let mut failure = None;
+    let made = session.generate(
+        &generate,
+        |logits| {
+            sampler
+                .sample(logits)
+                .map_err(|error| SessionError::Output(error.to_string()))
+        },
+        |token| match output.token(token) {
+            Ok(()) => true,
+            Err(error) => {
+                failure = Some(error);
+                false
+            }
+        },
+    )?;
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let text = output.finish()?;
+    let peak = output.peak;
+    drop(output);
+    probe_after(&mut session, &mut probes, start.elapsed())?;
+    let report = RunReport::new(&session, prompt.len(), &made, text, probes, peak);
+    print(options, &session, &made, &report)
+}
+
+fn probe_after(
+    session: &mut Session,
+    probes: &mut Probes,
+    ran: Duration,
+) -> Result<(), SessionError> {
+    if probes.origin_before.is_some() && ran >= PROBED_TIME {
+        probes.memory = session.probe_memory();
+        probes.origin_after = Some(session.probe_origin()?);
+    }
+    Ok(())
+}
+
+fn print(
+    options: &RunOptions,
+    session: &Session,
+    made: &Generated,
+    report: &RunReport,
+) -> Result<(), CliError> {
+    if options.json {
+        let mut out = std::io::stdout().lock();
+        return serde_json::to_writer(&mut out, report)
+            .map_err(std::io::Error::from)
+            .and_then(|()| writeln!(out))
+            .map_err(CliError::output);
+    }
+    let (budget, weights) = (session.resolved().budget, session.manifest().weight_bytes());
+    let mut error = std::io::stderr().lock();
+    let _ = writeln!(error, "\n{}", report.table(budget, weights).trim_end());
+    if made.stop == crate::session::StopReason::Context {
+        let _ = writeln!(
+            error,
+            "the context is full; give a larger --context for more"
+        );
+    }
+    Ok(())
+}
+
+/// Text as it comes, or collected for the JSON object.
+struct Output<'a> {
+    stream: Option<StreamDecoder<'a>>,
+    text: String,
+    is_json: bool,
+    progress: Progress,
+    count: usize,
+    peak: u64,
+}
+
+impl<'a> Output<'a> {
+    fn new(options: &RunOptions, model: &'a OpenModel, prompt: usize) -> Self {
+        // Behind a begin token alone, the text starts here.
+        let is_start = prompt <= 1;
+        let is_shown = !options.json && std::io::stdout().is_terminal();
+        Self {
+            stream: model
+                .tokenizer()
+                .map(|tokenizer| tokenizer.stream(is_start)),
+            text: String::new(),
+            is_json: options.json,
+            progress: Progress::new("generate", options.count as u64, is_shown),
+            count: 0,
+            peak: 0,
+        }
+    }
+
+    fn token(&mut self, token: u32) -> Result<(), CliError> {
+        if self.count.is_multiple_of(LOOK_EVERY) {
+            self.peak = self.peak.max(resident_bytes());
+        }
+        self.count += 1;
+        self.progress.step();
+        let piece = match &mut self.stream {
+            Some(stream) => stream.push(token)?,
+            None => format!("{}{token}", if self.count > 1 { "," } else { "" }),
+        };
+        self.show(&piece)
+    }
+
+    fn show(&mut self, piece: &str) -> Result<(), CliError> {
+        if self.is_json {
+            self.text.push_str(piece);
+            return Ok(());
+        }
+        let mut out = std::io::stdout().lock();
+        out.write_all(piece.as_bytes())
+            .and_then(|()| out.flush())
+            .map_err(CliError::output)
+    }
+
+    /// What was still pending; the whole text if the model has a tokenizer.
+    fn finish(&mut self) -> Result<Option<String>, CliError> {
+        self.peak = self.peak.max(resident_bytes());
+        let has_text = self.stream.is_some();
+        let rest = self
+            .stream
+            .as_mut()
+            .map(StreamDecoder::finish)
+            .unwrap_or_default();
+        self.show(&rest)?;
+        if !self.is_json {
+            let mut out = std::io::stdout().lock();
+            writeln!(out).map_err(CliError::output)?;
+        }
+        Ok(has_text.then(|| std::mem::take(&mut self.text)))
+    }
+}

@@ -1,0 +1,46 @@
+//! `larder tokenize` and `larder detokenize`.
+
+use super::error::CliError;
+use super::options::{DetokenizeOptions, TokenizeOptions};
+use super::prompt::read_text;
+use super::size::parse_ids;
+use crate::manifest::Container;
+use crate::tokenizer::Tokenizer;
+use std::io::Write;
+use std::path::Path;
+
+fn open(model: &Path) -> Result<Tokenizer, CliError> {
+    let container = Container::open(model)?;
+    Tokenizer::open(&container)?
+        .ok_or_else(|| CliError::Usage(format!("{} has no tokenizer", model.display())))
+}
+
+pub(super) fn tokenize(options: &TokenizeOptions) -> Result<(), CliError> {
+    let tokenizer = open(&options.model)?;
+    let text = if options.text == "-" {
+        read_text(Path::new("-"))?
+    } else {
+        options.text.clone()
+    };
+    let ids = tokenizer.encode(&text, !options.no_bos)?;
+    let mut out = std::io::stdout().lock();
+    let written = if options.json {
+        writeln!(out, "{}", serde_json::json!({ "tokens": ids }))
+    } else {
+        let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+        writeln!(out, "{}", ids.join(","))
+    };
+    written.map_err(CliError::output)
+}
+
+pub(super) fn detokenize(options: &DetokenizeOptions) -> Result<(), CliError> {
+    let ids = parse_ids(&options.ids).map_err(CliError::Usage)?;
+    let text = open(&options.model)?.decode(&ids)?;
+    let mut out = std::io::stdout().lock();
+    let written = if options.json {
+        writeln!(out, "{}", serde_json::json!({ "text": text }))
+    } else {
+        writeln!(out, "{text}")
+    };
+    written.map_err(CliError::output)
+}

@@ -1,0 +1,96 @@
+//! Embedding rows: looked up by row, one batched read per step, straight from the origin.
+
+use crate::manifest::Tensor;
+use larder_cpu::WeightType;
+use larder_pool::block::{BlockSpec, Run};
+use larder_pool::mover::{Mover, Request};
+use larder_pool::sys::lease::ReadLease;
+use larder_pool::sys::space::Extent;
+use larder_pool::table::slot_of;
+use larder_pool::transfer::{Class, MoveError};
+use larder_pool::units::BlockId;
+use std::sync::Arc;
+
+/// Gathers rows of one tensor, one batch at a time.
+pub struct Gatherer {
+    mover: Arc<Mover>,
+    block: BlockId,
+    tensor: Tensor,
+    /// Target of the batches; `None` while one is leased.
+    extent: Option<Extent>,
+}
+
+/// Rows of a batch: part `parts[i]` of the lease is row i.
+pub struct Gathered {
+    pub lease: ReadLease,
+    pub parts: Vec<usize>,
+}
+
+impl Gatherer {
+    /// A gatherer for rows of `tensor` whose batches use the slot of `block`.
+    pub fn new(mover: Arc<Mover>, block: BlockId, tensor: Tensor) -> Self {
+        Self {
+            mover,
+            block,
+            tensor,
+            extent: None,
+        }
+    }
+
+    pub fn weight_type(&self) -> WeightType {
+        self.tensor.ty
+    }
+
+    /// Gives the memory for the coming batches, and takes back the old one.
+    pub fn set_extent(&mut self, extent: Extent) -> Option<Extent> {
+        self.extent.replace(extent)
+    }
+
+    /// Reads the rows of `tokens`, each smaller than the vocabulary.
+    pub fn fetch(&mut self, tokens: &[u32]) -> Result<Gathered, MoveError> {
+        let mut rows = tokens.to_vec();
+        rows.sort_unstable();
+        rows.dedup();
+        let len = self.tensor.row_bytes();
+        let ranges: Vec<Run> = rows
+            .iter()
+            .map(|&row| {
+                assert!(
+                    (row as usize) < self.tensor.rows,
+                    "token {row} is in the vocabulary"
+                );
+                let offset = self.tensor.offset + u64::from(row) * len;
+                Run {
+                    file: self.tensor.file,
+                    offset,
+                    len,
+                }
+            })
+            .collect();
+        let parts = tokens
+            .iter()
+            .map(|token| rows.binary_search(token).expect("every token has its row"))
+            .collect();
+        let request = Request {
+            block: self.block,
+            slot: slot_of(self.block),
+            spec: Arc::new(BlockSpec::from_ranges(&ranges)),
+            class: Class::Demand,
+            due: 0,
+            is_checked: false,
+        };
+        let extent = self.extent.take().expect("one batch at a time");
+        assert!(
+            self.mover.want(request, extent).is_ok(),
+            "one batch at a time"
+        );
+        let lease = self.mover.wait(slot_of(self.block))?;
+        Ok(Gathered { lease, parts })
+    }
+
+    /// The batch has been used: its lease is gone.
+    pub fn done(&mut self) {
+        self.extent = self.mover.table().evict(slot_of(self.block));
+        assert!(self.extent.is_some(), "nobody else leases gathered rows");
+    }
+}

@@ -1,0 +1,271 @@
+//! The graph: one pass of a decoder over its blocks, written once over [`Backend`].
+//!
+//! Blocks are leased in step order and their parts used in the order they have in the block, so
+//! the cutting of a layer into blocks never shows here: a block holds some rows of some tensors,
+//! and each product writes the columns of its rows.
+
+use crate::backend::work::Buf;
+use crate::backend::{Backend, Op, RowRange, Token, Weight};
+use crate::gather::Gatherer;
+use crate::kv::Sequence;
+use crate::layout::Needs;
+use crate::manifest::{Manifest, Part, Role};
+use crate::stager::Stager;
+use larder_cpu::{Class, Mode};
+use larder_pool::sys::lease::ReadLease;
+use larder_pool::transfer::MoveError;
+use larder_pool::units::BlockId;
+use std::ops::Range;
+
+/// Rows whose logits a step computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogitRows {
+    /// None: the head is not read.
+    None,
+    Last,
+    All,
+}
+
+/// One step: consecutive tokens of one sequence, at the end of its KV.
+#[derive(Clone, Copy, Debug)]
+pub struct StepInput<'a> {
+    pub class: Class,
+    /// At most the rows of the backend's work buffers.
+    pub tokens: &'a [u32],
+    pub logits: LogitRows,
+}
+
+/// Everything a step works with.
+pub struct Machine<'a> {
+    pub manifest: &'a Manifest,
+    pub backend: &'a mut dyn Backend,
+    pub stager: &'a mut Stager,
+    pub gatherer: &'a mut Gatherer,
+    pub sequence: &'a mut Sequence,
+}
+
+/// Progress through the parts of one layer.
+struct Layer {
+    index: usize,
+    count: usize,
+    q_mode: Mode,
+    k_mode: Mode,
+    v_mode: Mode,
+    is_attended: bool,
+    is_hidden_ready: bool,
+}
+
+impl Machine<'_> {
+    /// Runs one step; its KV slices have been reserved. Logits stand in [`Buf::Logits`], those of
+    /// the first row asked for in row 0.
+    pub fn step(&mut self, input: StepInput<'_>) -> Result<(), MoveError> {
+        let count = input.tokens.len();
+        assert!(
+            count > 0 && count <= self.backend.rows_max(),
+            "{count} rows in a step"
+        );
+        let first = self.sequence.len() as u32;
+        let positions = (first..first + count as u32).collect();
+        let _ = self.backend.enqueue(Op::Begin {
+            class: input.class,
+            positions,
+        });
+        self.embed(input.tokens)?;
+        for index in 0..self.manifest.program.layers.len() {
+            self.layer(index, count)?;
+        }
+        let rows = match input.logits {
+            LogitRows::None => None,
+            LogitRows::Last => Some(RowRange {
+                first: count - 1,
+                count: 1,
+            }),
+            LogitRows::All => Some(RowRange { first: 0, count }),
+        };
+        if let Some(rows) = rows {
+            self.head(rows)?;
+        }
+        self.sequence.advance(count);
+        self.stager.end_pass()
+    }
+
+    fn embed(&mut self, tokens: &[u32]) -> Result<(), MoveError> {
+        let batch = Needs::gather_rows(self.backend.rows_max());
+        for (index, tokens) in tokens.chunks(batch).enumerate() {
+            let gathered = self.gatherer.fetch(tokens)?;
+            let token = self.backend.enqueue(Op::Embed {
+                lease: gathered.lease,
+                ty: self.gatherer.weight_type(),
+                parts: gathered.parts,
+                first: index * batch,
+            });
+            let _ = self.backend.finish(token);
+            self.gatherer.done();
+        }
+        Ok(())
+    }
+
+    fn layer(&mut self, index: usize, count: usize) -> Result<(), MoveError> {
+        let blocks = self.manifest.program.layers[index].clone();
+        let mut layer = Layer {
+            index,
+            count,
+            q_mode: Mode::Store,
+            k_mode: Mode::Store,
+            v_mode: Mode::Store,
+            is_attended: false,
+            is_hidden_ready: false,
+        };
+        self.blocks(blocks.attention, |machine, lease, part, at| {
+            Some(machine.attention_part(&mut layer, lease, part, at))
+        })?;
+        self.gate_up(blocks.gate_up, count)?;
+        self.blocks(blocks.down, |machine, lease, part, at| {
+            if !std::mem::replace(&mut layer.is_hidden_ready, true) {
+                let _ = machine.backend.enqueue(Op::Quantise {
+                    from: Buf::H,
+                    count,
+                });
+            }
+            Some(machine.product(lease, part, at, (Buf::H, Buf::X, Mode::Add), count))
+        })
+    }
+
+    /// Leases each block and runs `part` on each of its parts, in order.
+    fn blocks(
+        &mut self,
+        blocks: Range<u32>,
+        mut part: impl FnMut(&mut Self, &ReadLease, Part, usize) -> Option<Token>,
+    ) -> Result<(), MoveError> {
+        for block in blocks.map(BlockId::new) {
+            let lease = self.stager.lease(block)?;
+            let parts = self.manifest.blocks[block.index()].parts.clone();
+            for (at, one) in parts.into_iter().enumerate() {
+                if let Some(token) = part(self, &lease, one, at) {
+                    let _ = self.backend.finish(token);
+                }
+            }
+            drop(lease);
+            self.stager.done(block)?;
+        }
+        Ok(())
+    }
+
+    fn weight(&self, lease: &ReadLease, part: Part, at: usize) -> Weight {
+        let tensor = &self.manifest.tensors[part.tensor];
+        Weight {
+            lease: lease.clone(),
+            part: at,
+            ty: tensor.ty,
+            rows: part.rows,
+            cols: tensor.cols,
+        }
+    }
+
+    fn product(
+        &mut self,
+        lease: &ReadLease,
+        part: Part,
+        at: usize,
+        (from, to, mode): (Buf, Buf, Mode),
+        count: usize,
+    ) -> Token {
+        let weight = self.weight(lease, part, at);
+        self.backend.enqueue(Op::MatMul {
+            weight,
+            from,
+            to,
+            col0: part.row0,
+            mode,
+            count,
+        })
+    }
+
+    fn attention_part(
+        &mut self,
+        layer: &mut Layer,
+        lease: &ReadLease,
+        part: Part,
+        at: usize,
+    ) -> Token {
+        let count = layer.count;
+        let rows = RowRange { first: 0, count };
+        match self.manifest.tensors[part.tensor].role {
+            Role::AttnNorm | Role::FfnNorm => {
+                let weight = self.weight(lease, part, at);
+                self.backend.enqueue(Op::Norm { weight, rows })
+            }
+            Role::QBias => {
+                layer.q_mode = Mode::Add;
+                self.bias(lease, part, at, Buf::Q, count)
+            }
+            Role::KBias => {
+                layer.k_mode = Mode::Add;
+                self.bias(lease, part, at, Buf::K, count)
+            }
+            Role::VBias => {
+                layer.v_mode = Mode::Add;
+                self.bias(lease, part, at, Buf::V, count)
+            }
+            Role::Q => self.product(lease, part, at, (Buf::Xn, Buf::Q, layer.q_mode), count),
+            Role::K => self.product(lease, part, at, (Buf::Xn, Buf::K, layer.k_mode), count),
+            Role::V => self.product(lease, part, at, (Buf::Xn, Buf::V, layer.v_mode), count),
+            Role::O => {
+                if !std::mem::replace(&mut layer.is_attended, true) {
+                    self.attend(layer.index, count);
+                }
+                self.product(lease, part, at, (Buf::Att, Buf::X, Mode::Add), count)
+            }
+            role => unreachable!("the manifest puts no {role:?} into an attention block"),
+        }
+    }
+
+    fn bias(&mut self, lease: &ReadLease, part: Part, at: usize, to: Buf, count: usize) -> Token {
+        let weight = self.weight(lease, part, at);
+        self.backend.enqueue(Op::Bias { weight, to, count })
+    }
+
+    fn attend(&mut self, layer: usize, count: usize) {
+        let slices = self.sequence.lend(layer);
+        let token = self.backend.enqueue(Op::Attend { slices });
+        let completed = self.backend.finish(token);
+        self.sequence.take_back(layer, completed.tails);
+        let _ = self.backend.enqueue(Op::Quantise {
+            from: Buf::Att,
+            count,
+        });
+    }
+
+    /// Blocks of gate|up hold equal rows of both: gate first.
+    fn gate_up(&mut self, blocks: Range<u32>, count: usize) -> Result<(), MoveError> {
+        let mut gate: Option<Weight> = None;
+        self.blocks(blocks, |machine, lease, part, at| {
+            let weight = machine.weight(lease, part, at);
+            let Some(first) = gate.take() else {
+                gate = Some(weight);
+                return None;
+            };
+            let col0 = part.row0;
+            Some(machine.backend.enqueue(Op::GateUp {
+                gate: first,
+                up: weight,
+                col0,
+                count,
+            }))
+        })
+    }
+
+    fn head(&mut self, rows: RowRange) -> Result<(), MoveError> {
+        let blocks = self.manifest.program.head.clone();
+        let count = rows.count;
+        self.blocks(blocks, |machine, lease, part, at| {
+            let is_norm = machine.manifest.tensors[part.tensor].role == Role::OutputNorm;
+            Some(if is_norm {
+                let weight = machine.weight(lease, part, at);
+                machine.backend.enqueue(Op::Norm { weight, rows })
+            } else {
+                machine.product(lease, part, at, (Buf::Xn, Buf::Logits, Mode::Store), count)
+            })
+        })
+    }
+}

@@ -1,0 +1,336 @@
+//! Who gets which bytes of the fast tier: the one budget for weights, KV and work buffers.
+//!
+//! ```text
+//! 0           work                fixed                                    border          end
+//! | work area | ring of frames    | fixed blocks by rank ->    | (prefill) | <- KV frames  |
+//! ```
+//!
+//! Each block has a rank and a fixed address: the sum of the sizes of the ranks before it. Ranks
+//! follow the radical inverse of the block's place in the step, so that any prefix of the ranks
+//! is spread evenly over the step. The border can move: the blocks that fit below it are the fixed
+//! set, the others stream through the ring. Nothing is ever compacted, and no hole is lost.
+
+use crate::backend::work::WorkShape;
+use crate::kv::KvLayout;
+use larder_pool::units::GRANULE;
+
+/// Rows of the permanent work area.
+pub const BASE_ROWS: usize = 4;
+/// Rows of one prefill pass, at most.
+const PREFILL_ROWS_MAX: usize = 4096;
+/// Rows of one prefill pass when every weight is resident: more would only take memory, fewer
+/// would leave the kernels idle.
+const RESIDENT_ROWS: usize = 512;
+const RESIDENT_ROWS_MIN: usize = 64;
+/// Frames of a ring: no fewer, and more only up to this many bytes.
+const FRAMES_MIN: u64 = 2;
+const FRAMES_GOOD: u64 = 3;
+const RING_BYTES: u64 = 24 << 20;
+/// Share of the budget that the ring may take beyond its minimum.
+const RING_SHARE: u64 = 8;
+/// Rows of embeddings gathered by one batch of reads.
+const GATHER_ROWS: usize = 64;
+
+/// What a model needs, in bytes.
+#[derive(Clone, Debug)]
+pub struct Needs {
+    /// Extent of each block, in step order.
+    pub blocks: Vec<u64>,
+    pub work: WorkShape,
+    pub kv: KvLayout,
+    /// Longest context, in tokens.
+    pub context: usize,
+    /// Bytes of one embedding row.
+    pub embedding_row: u64,
+}
+
+/// The budget does not suffice.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "--fast {budget} is too small: this model with this context needs at least {min_fast_bytes} bytes"
+)]
+pub struct TooSmall {
+    pub budget: u64,
+    pub min_fast_bytes: u64,
+}
+
+/// See the module. All addresses and sizes are whole granules.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Bytes of the arena.
+    pub space_bytes: u64,
+    pub frames: u64,
+    pub frame_bytes: u64,
+    /// Where the ring starts.
+    pub ring_start: u64,
+    /// Fixed address of each block.
+    pub addresses: Vec<u64>,
+    /// Block indices by rank.
+    pub ranks: Vec<u32>,
+    needs: Needs,
+    fixed_start: u64,
+}
+
+impl Needs {
+    fn frame_bytes(&self) -> u64 {
+        self.blocks.iter().copied().max().unwrap_or(0)
+    }
+
+    pub fn weight_bytes(&self) -> u64 {
+        self.blocks.iter().sum()
+    }
+
+    /// Rows of embeddings that are gathered at once by a step of `rows` rows.
+    pub fn gather_rows(rows: usize) -> usize {
+        rows.min(GATHER_ROWS)
+    }
+
+    /// Bytes to gather `rows` rows of embeddings wherever they stand in their pages.
+    pub fn gather_bytes(&self, rows: usize) -> u64 {
+        let row = (self.embedding_row + GRANULE - 1).next_multiple_of(GRANULE);
+        row * Self::gather_rows(rows) as u64
+    }
+
+    /// Work buffers and gathered rows of a step.
+    pub fn work_bytes(&self, rows: usize, logits: usize) -> u64 {
+        self.work.bytes(rows, logits) + self.gather_bytes(rows)
+    }
+
+    fn kv_bytes(&self) -> u64 {
+        self.kv.bytes_for(self.context)
+    }
+
+    /// Smallest budget that works: work area, two frames, the KV of the whole context.
+    pub fn min_fast_bytes(&self) -> u64 {
+        let weights = (FRAMES_MIN * self.frame_bytes()).min(self.weight_bytes());
+        self.work_bytes(BASE_ROWS, BASE_ROWS) + weights + self.kv_bytes()
+    }
+
+    /// Bytes with which nothing ever moves twice.
+    pub fn max_useful_bytes(&self) -> u64 {
+        let rows = RESIDENT_ROWS.min(self.context);
+        self.work_bytes(BASE_ROWS, BASE_ROWS)
+            + self.work_bytes(rows, rows)
+            + self.weight_bytes()
+            + self.kv_bytes()
+    }
+}
+
+impl Layout {
+    /// Divides `budget` bytes.
+    pub fn new(needs: Needs, budget: u64) -> Result<Self, TooSmall> {
+        let min_fast_bytes = needs.min_fast_bytes();
+        if budget < min_fast_bytes {
+            return Err(TooSmall {
+                budget,
+                min_fast_bytes,
+            });
+        }
+        let space_bytes = (budget / GRANULE * GRANULE).min(needs.max_useful_bytes());
+        let ring_start = needs.work_bytes(BASE_ROWS, BASE_ROWS);
+        let frame_bytes = needs.frame_bytes();
+        let rows = RESIDENT_ROWS_MIN.min(needs.context);
+        let resident = needs.weight_bytes() + needs.kv_bytes() + needs.work_bytes(rows, rows);
+        let streams = ring_start + resident > space_bytes;
+        let frames = if streams {
+            frames(&needs, space_bytes, frame_bytes)
+        } else {
+            0
+        };
+        let fixed_start = ring_start + frames * frame_bytes;
+        let ranks = ranks(needs.blocks.len());
+        let mut addresses = vec![0; needs.blocks.len()];
+        let mut next = fixed_start;
+        for &block in &ranks {
+            addresses[block as usize] = next;
+            next += needs.blocks[block as usize];
+        }
+        Ok(Self {
+            space_bytes,
+            frames,
+            frame_bytes,
+            ring_start,
+            addresses,
+            ranks,
+            needs,
+            fixed_start,
+        })
+    }
+
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
+    /// Block `index` is in the fixed set while fixed blocks may reach up to `border`.
+    pub fn is_fixed(&self, index: usize, border: u64) -> bool {
+        self.addresses[index] + self.needs.blocks[index] <= border
+    }
+
+    /// Bytes of the fixed set below `border`.
+    pub fn fixed_bytes(&self, border: u64) -> u64 {
+        self.needs
+            .blocks
+            .iter()
+            .enumerate()
+            .filter(|&(index, _)| self.is_fixed(index, border))
+            .map(|(_, bytes)| bytes)
+            .sum()
+    }
+
+    /// Where KV of `tokens` tokens ends, coming from the top.
+    pub fn kv_border(&self, tokens: usize) -> u64 {
+        self.space_bytes - self.needs.kv.bytes_for(tokens)
+    }
+
+    /// Rows of each prefill pass over a prompt of `tokens` tokens below `border`: those that
+    /// bring the fewest bytes in. `logits` rows per pass are wanted at most.
+    pub fn prefill_rows(&self, tokens: usize, border: u64, logits: usize) -> usize {
+        let free = border - self.fixed_start;
+        let weights = self.needs.weight_bytes();
+        let cost = |rows: usize| {
+            let work = self.needs.work_bytes(rows, logits.min(rows));
+            let passes = tokens.div_ceil(rows) as u64;
+            let resident = free.checked_sub(work)?.min(weights);
+            if self.frames == 0 && resident < weights {
+                return None;
+            }
+            Some(weights + (passes - 1) * (weights - resident))
+        };
+        let most = if self.frames == 0 {
+            RESIDENT_ROWS
+        } else {
+            PREFILL_ROWS_MAX
+        };
+        let base = BASE_ROWS.min(tokens);
+        // The permanent work area needs nothing more, but takes a pass per few rows.
+        let passes = tokens.div_ceil(base) as u64;
+        let base_cost = weights + (passes - 1) * (weights - free.min(weights));
+        let candidates = (1..=tokens.div_ceil(BASE_ROWS)).map(|passes| tokens.div_ceil(passes));
+        candidates
+            .filter(|&rows| rows > BASE_ROWS && rows <= most)
+            .filter_map(|rows| cost(rows).map(|bytes| (bytes, rows)))
+            .chain([(base_cost, base)])
+            .min_by_key(|&(bytes, rows)| (bytes, std::cmp::Reverse(rows)))
+            .map_or(base, |(_, rows)| rows)
+    }
+}
+
+fn frames(needs: &Needs, space_bytes: u64, frame_bytes: u64) -> u64 {
+    let least = FRAMES_MIN.min(needs.blocks.len() as u64);
+    let good = FRAMES_GOOD.max(RING_BYTES / frame_bytes.max(1));
+    let spare = space_bytes - needs.min_fast_bytes();
+    let share = (space_bytes / RING_SHARE).min(least * frame_bytes + spare);
+    good.min(share / frame_bytes.max(1))
+        .max(least)
+        .min(needs.blocks.len() as u64)
+}
+
+/// Indices 0..count, ordered by the radical inverse in base 2.
+///
+/// Source: van der Corput, 1935. Every prefix is spread evenly.
+fn ranks(count: usize) -> Vec<u32> {
+    let bits = usize::BITS - count.max(1).next_power_of_two().leading_zeros() - 1;
+    (0..1u64 << bits)
+        .map(|index| {
+            if bits == 0 {
+                0
+            } else {
+                index.reverse_bits() >> (64 - bits)
+            }
+        })
+        .filter(|&place| place < count as u64)
+        .map(|place| place as u32)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needs(blocks: Vec<u64>) -> Needs {
+        Needs {
+            blocks,
+            work: WorkShape::new(64, 64, 32, 128, 512, 128),
+            kv: KvLayout {
+                layers: 2,
+                slice_bytes: 16_384,
+                first_block: 0,
+            },
+            context: 256,
+            embedding_row: 256,
+        }
+    }
+
+    #[test]
+    fn every_prefix_of_the_ranks_is_spread_evenly() {
+        for count in [1usize, 2, 3, 7, 64, 100, 257] {
+            let order = ranks(count);
+            let mut seen = order.clone();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..count as u32).collect::<Vec<_>>());
+            let half = count / 2;
+            let mut prefix = order[..half].to_vec();
+            prefix.sort_unstable();
+            let widest = prefix
+                .windows(2)
+                .map(|pair| pair[1] - pair[0])
+                .max()
+                .unwrap_or(0);
+            assert!(widest <= 4, "{count}: gap of {widest}");
+        }
+    }
+
+    #[test]
+    fn the_smallest_budget_works_and_one_byte_less_does_not() {
+        let needs = needs(vec![32_768; 40]);
+        let least = needs.min_fast_bytes();
+        let layout = Layout::new(needs.clone(), least).expect("the smallest that works");
+        assert_eq!(layout.frames, 2);
+        assert_eq!(layout.fixed_bytes(layout.kv_border(256)), 0);
+        let error = Layout::new(needs, least - 1).expect_err("too small");
+        assert!(error.to_string().contains(&least.to_string()));
+    }
+
+    #[test]
+    fn a_budget_for_everything_has_no_ring_and_fixes_everything() {
+        let needs = needs(vec![32_768; 40]);
+        let layout = Layout::new(needs.clone(), 1 << 40).expect("plenty");
+        assert_eq!(
+            (layout.frames, layout.space_bytes),
+            (0, needs.max_useful_bytes())
+        );
+        let border = layout.kv_border(256);
+        assert_eq!(layout.fixed_bytes(border), needs.weight_bytes());
+        let rows = layout.prefill_rows(256, border, 1);
+        assert_eq!(rows, 256);
+    }
+
+    #[test]
+    fn the_fixed_set_shrinks_as_kv_grows_and_never_meets_it() {
+        let needs = needs((0..60).map(|i| 16_384 + i % 3 * 4096).collect());
+        let layout = Layout::new(needs.clone(), 1_200_000).expect("enough");
+        let mut before = u64::MAX;
+        for tokens in (0..=256).step_by(64) {
+            let border = layout.kv_border(tokens);
+            let fixed = layout.fixed_bytes(border);
+            assert!(fixed <= before && fixed < needs.weight_bytes());
+            assert!(layout.fixed_start + fixed <= border);
+            assert!(
+                border - layout.fixed_start - fixed <= 24_576,
+                "all but one block is used"
+            );
+            before = fixed;
+        }
+    }
+
+    #[test]
+    fn prefill_takes_one_pass_when_its_activations_fit() {
+        let needs = needs(vec![1 << 20; 40]);
+        let layout = Layout::new(needs.clone(), 20 << 20).expect("enough");
+        let border = layout.kv_border(200);
+        assert_eq!(layout.prefill_rows(200, border, 1), 200);
+        assert_eq!(layout.prefill_rows(3, border, 1), 3);
+        let tight = Layout::new(needs.clone(), needs.min_fast_bytes()).expect("the least");
+        assert_eq!(tight.prefill_rows(200, tight.kv_border(256), 1), BASE_ROWS);
+    }
+}

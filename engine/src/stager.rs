@@ -1,0 +1,366 @@
+//! The stager of a dense model: every future step is certain, so it only has to be early.
+//!
+//! A pass reads blocks in step order, either the body (layers) or everything (layers and head).
+//! Blocks of the fixed set are read once into their own address; the others stream through the
+//! ring, as many ahead as there are frames, across the end of a pass into the next. What comes
+//! next is known from the passes that remain, so nothing is read that no pass will use.
+//!
+//! Life of a streamed block: a free frame, wanted, waited for, leased, done with, evicted, and
+//! the frame goes to the next block in line. If no frame is free, the one whose block is used
+//! last is taken, so a change of plan never ends in a deadlock.
+
+use crate::layout::Layout;
+use crate::manifest::Manifest;
+use larder_pool::block::BlockSpec;
+use larder_pool::mover::{Mover, Request};
+use larder_pool::sys::lease::ReadLease;
+use larder_pool::sys::slot::State;
+use larder_pool::sys::space::{Extent, Space};
+use larder_pool::table::slot_of;
+use larder_pool::transfer::{Class, MoveError};
+use larder_pool::units::BlockId;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Fixed blocks that may be on their way at once, in bytes: enough to keep any link busy.
+const FIXED_AHEAD_BYTES: u64 = 32 << 20;
+
+/// Passes that are certain to come, the current one first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passes {
+    /// Over the layers only: prefill of all rows but the last ones.
+    pub body: u64,
+    /// Over everything; they follow the bodies.
+    pub full: u64,
+}
+
+/// What the stager has seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StagerCounters {
+    /// Leases of blocks that were where they were at their last use.
+    pub hits: u64,
+    /// Leases of blocks that were moved since.
+    pub misses: u64,
+    /// Time that the engine slept for blocks.
+    pub stall: Duration,
+}
+
+/// A place in the passes to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    pass: u64,
+    index: usize,
+}
+
+/// When a block is used next, sooner first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum UseAt {
+    At(Place),
+    Never,
+}
+
+/// See the module.
+pub struct Stager {
+    specs: Vec<Arc<BlockSpec>>,
+    layout: Layout,
+    mover: Arc<Mover>,
+    space: Arc<Space>,
+    /// Blocks of a body pass; those behind are the head's.
+    body_blocks: usize,
+    /// Block in each frame of the ring.
+    frames: Vec<Option<usize>>,
+    /// Upper end of the fixed set.
+    border: u64,
+    passes: Passes,
+    /// The pass under way, counted from the start, and the passes that were bodies.
+    now: Place,
+    /// First place whose block has not been asked for.
+    next: Place,
+    moved: Vec<bool>,
+    /// Extent bytes of fixed blocks that are on their way.
+    fixed_ahead: u64,
+    counters: StagerCounters,
+}
+
+impl Stager {
+    /// A stager over an empty arena.
+    pub fn new(manifest: &Manifest, layout: Layout, mover: Arc<Mover>, space: Arc<Space>) -> Self {
+        let specs = manifest
+            .blocks
+            .iter()
+            .map(|block| Arc::new(block.spec.clone()))
+            .collect();
+        Self {
+            specs,
+            body_blocks: manifest.program.head.start as usize,
+            border: layout.kv_border(0),
+            moved: vec![false; manifest.blocks.len()],
+            frames: vec![None; layout.frames as usize],
+            layout,
+            mover,
+            space,
+            passes: Passes::default(),
+            now: Place { pass: 0, index: 0 },
+            next: Place { pass: 0, index: 0 },
+            fixed_ahead: 0,
+            counters: StagerCounters::default(),
+        }
+    }
+
+    pub fn counters(&self) -> StagerCounters {
+        self.counters
+    }
+
+    /// Says which passes come; the current pass has ended or none has begun.
+    pub fn expect(&mut self, passes: Passes) -> Result<(), MoveError> {
+        self.passes = passes;
+        self.now = Place { pass: 0, index: 0 };
+        self.next = self.now;
+        self.top_up()
+    }
+
+    /// Ends a pass: the next lease is the first of the next pass.
+    pub fn end_pass(&mut self) -> Result<(), MoveError> {
+        self.now = Place {
+            pass: self.now.pass + 1,
+            index: 0,
+        };
+        self.next = self.next.max(self.now);
+        self.top_up()
+    }
+
+    /// Drops every block, and expects no pass.
+    pub fn clear(&mut self) -> Result<(), MoveError> {
+        self.expect(Passes::default())?;
+        for index in 0..self.specs.len() {
+            self.settle(index)?;
+            drop(
+                self.mover
+                    .table()
+                    .evict(slot_of(BlockId::new(index as u32))),
+            );
+        }
+        self.frames.fill(None);
+        Ok(())
+    }
+
+    /// Sets the upper end of the fixed set, between two steps. What no longer fits is dropped.
+    pub fn set_border(&mut self, border: u64) -> Result<(), MoveError> {
+        if border < self.border {
+            for index in 0..self.specs.len() {
+                let was_fixed = self.layout.is_fixed(index, self.border);
+                if was_fixed && !self.layout.is_fixed(index, border) {
+                    self.drop_fixed(index)?;
+                }
+            }
+            // A dropped block may have been asked for as one that stays.
+            self.next = self.now;
+        }
+        self.border = border;
+        self.top_up()
+    }
+
+    fn drop_fixed(&mut self, index: usize) -> Result<(), MoveError> {
+        if self.frame_of(index).is_some() {
+            return Ok(());
+        }
+        self.settle(index)?;
+        drop(
+            self.mover
+                .table()
+                .evict(slot_of(BlockId::new(index as u32))),
+        );
+        Ok(())
+    }
+
+    /// Waits until the block is not being filled.
+    fn settle(&mut self, index: usize) -> Result<(), MoveError> {
+        let slot = slot_of(BlockId::new(index as u32));
+        if self.mover.table().state(slot) == State::Filling {
+            drop(self.mover.wait(slot)?);
+        }
+        if std::mem::take(&mut self.moved[index]) && self.frame_of(index).is_none() {
+            self.arrived_fixed(index);
+        }
+        Ok(())
+    }
+
+    fn arrived_fixed(&mut self, index: usize) {
+        self.fixed_ahead -= self.specs[index].extent_bytes();
+    }
+
+    fn frame_of(&self, index: usize) -> Option<usize> {
+        self.frames.iter().position(|&block| block == Some(index))
+    }
+
+    /// Takes the memory of a free frame, or of the frame whose block is used last if that is
+    /// later than `place`. With `wait`, even of a block that is still on its way.
+    fn frame_for(&mut self, place: Place, wait: bool) -> Result<Option<Extent>, MoveError> {
+        let free = self.frames.iter().position(Option::is_none);
+        let frame = match free {
+            Some(frame) => frame,
+            None => match self.frame_used_last(place, wait)? {
+                Some(frame) => frame,
+                None => return Ok(None),
+            },
+        };
+        let start = self.layout.ring_start + frame as u64 * self.layout.frame_bytes;
+        let extent = self.space.alloc_at(start, self.layout.frame_bytes);
+        if extent.is_some() {
+            self.frames[frame] = Some(place.index);
+        }
+        Ok(extent)
+    }
+
+    fn frame_used_last(&mut self, place: Place, wait: bool) -> Result<Option<usize>, MoveError> {
+        let last = (0..self.frames.len())
+            .filter_map(|frame| {
+                self.frames[frame].map(|block| (self.next_use(block), frame, block))
+            })
+            .max();
+        let Some((used, frame, block)) = last else {
+            return Ok(None);
+        };
+        if used <= UseAt::At(place) {
+            return Ok(None);
+        }
+        if wait {
+            self.settle(block)?;
+        }
+        let slot = slot_of(BlockId::new(block as u32));
+        let evicted = self.mover.table().evict(slot).is_some();
+        if evicted {
+            self.moved[block] = false;
+            self.frames[frame] = None;
+        }
+        Ok(evicted.then_some(frame))
+    }
+
+    /// When the block is leased next.
+    fn next_use(&self, block: usize) -> UseAt {
+        let in_pass = |pass| self.pass_len(pass).is_some_and(|len| block < len);
+        if block >= self.now.index && in_pass(self.now.pass) {
+            return UseAt::At(Place {
+                pass: self.now.pass,
+                index: block,
+            });
+        }
+        [self.now.pass + 1, self.passes.body.max(self.now.pass + 1)]
+            .into_iter()
+            .find(|&pass| in_pass(pass))
+            .map_or(UseAt::Never, |pass| UseAt::At(Place { pass, index: block }))
+    }
+
+    /// Blocks of pass `pass`, or `None` behind the last one.
+    fn pass_len(&self, pass: u64) -> Option<usize> {
+        if pass < self.passes.body {
+            Some(self.body_blocks)
+        } else if pass < self.passes.body + self.passes.full {
+            Some(self.specs.len())
+        } else {
+            None
+        }
+    }
+
+    /// Asks for the blocks in line while there is room for them.
+    fn top_up(&mut self) -> Result<(), MoveError> {
+        while let Some(len) = self.pass_len(self.next.pass) {
+            if self.next.index == len {
+                self.next = Place {
+                    pass: self.next.pass + 1,
+                    index: 0,
+                };
+                continue;
+            }
+            // A second pass ahead would meet the blocks of the first.
+            if self.next.pass > self.now.pass && self.next.index >= self.now.index {
+                return Ok(());
+            }
+            if !self.ask(self.next, false)? {
+                return Ok(());
+            }
+            self.next.index += 1;
+        }
+        Ok(())
+    }
+
+    /// Asks for the block at `place` unless it is there; `false` if there is no room now. With
+    /// `wait`, room is made whatever it takes.
+    fn ask(&mut self, place: Place, wait: bool) -> Result<bool, MoveError> {
+        let block = BlockId::new(place.index as u32);
+        let slot = slot_of(block);
+        if self.mover.table().state(slot) != State::Absent {
+            return Ok(true);
+        }
+        let bytes = self.specs[place.index].extent_bytes();
+        let is_fixed = self.layout.is_fixed(place.index, self.border);
+        let extent = if is_fixed {
+            if !wait && self.fixed_ahead > 0 && self.fixed_ahead + bytes > FIXED_AHEAD_BYTES {
+                return Ok(false);
+            }
+            self.space
+                .alloc_at(self.layout.addresses[place.index], bytes)
+        } else {
+            self.frame_for(place, wait)?
+        };
+        let Some(extent) = extent else {
+            return Ok(false);
+        };
+        let request = Request {
+            block,
+            slot,
+            spec: Arc::clone(&self.specs[place.index]),
+            class: Class::Prefetch,
+            due: place.pass * self.specs.len() as u64 + place.index as u64,
+            is_checked: true,
+        };
+        let asked = self.mover.want(request, extent);
+        assert!(asked.is_ok(), "only the stager fills weight slots");
+        self.moved[place.index] = true;
+        self.fixed_ahead += if is_fixed { bytes } else { 0 };
+        Ok(true)
+    }
+
+    /// Leases the next block of the pass, which must be `block`, sleeping until it is there.
+    pub fn lease(&mut self, block: BlockId) -> Result<ReadLease, MoveError> {
+        assert_eq!(
+            block.index(),
+            self.now.index,
+            "blocks are leased in step order"
+        );
+        let start = Instant::now();
+        let was_ready = self.mover.table().state(slot_of(block)) == State::Ready;
+        if self.next <= self.now {
+            let asked = self.ask(self.now, true)?;
+            assert!(asked, "{block} has neither a frame nor its place");
+            self.next = Place {
+                index: self.now.index + 1,
+                ..self.now
+            };
+        }
+        let lease = self.mover.wait(slot_of(block))?;
+        if !was_ready {
+            self.counters.stall += start.elapsed();
+        }
+        if std::mem::take(&mut self.moved[block.index()]) {
+            self.counters.misses += 1;
+            if self.frame_of(block.index()).is_none() {
+                self.arrived_fixed(block.index());
+            }
+        } else {
+            self.counters.hits += 1;
+        }
+        self.now.index += 1;
+        Ok(lease)
+    }
+
+    /// The operations on `block` have completed: a streamed block leaves its frame to the next.
+    pub fn done(&mut self, block: BlockId) -> Result<(), MoveError> {
+        if let Some(frame) = self.frame_of(block.index()) {
+            let extent = self.mover.table().evict(slot_of(block));
+            assert!(extent.is_some(), "nobody else leases a streamed block");
+            self.frames[frame] = None;
+        }
+        self.top_up()
+    }
+}
