@@ -2,159 +2,99 @@
 //! below, at every level of the tree; so no cycle can arise between siblings.
 //!
 //! Parent and child may use each other: they are one thing in several files. Test modules may
-//! use everything.
+//! use everything. Where only the order is wrong, the finding names one that fits.
+
+use std::collections::BTreeMap;
 
 use super::finding::Finding;
-use super::modules::{Modules, Unit, declarations};
-use super::source::{Kind, Source};
+use super::module_uses::{Arrow, arrows};
 use super::tree::Tree;
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for unit in tree.modules.units.iter().filter(|unit| !unit.is_test) {
-        if let Some(file) = tree.file(&unit.path) {
-            let facade = tree.file(&unit.root).map(exports).unwrap_or_default();
-            check_file(&tree.modules, unit, file, &facade, &mut findings);
-        }
+    let mut by_parent: BTreeMap<(String, Vec<String>), Vec<Arrow>> = BTreeMap::new();
+    for arrow in arrows(tree) {
+        let parent = (arrow.root.clone(), arrow.parent.clone());
+        by_parent.entry(parent).or_default().push(arrow);
     }
-    findings.dedup();
-    findings
-}
-
-fn check_file(
-    modules: &Modules,
-    unit: &Unit,
-    file: &Source,
-    facade: &[Vec<String>],
-    findings: &mut Vec<Finding>,
-) {
-    let inline: Vec<_> = declarations(file)
-        .into_iter()
-        .filter_map(|declaration| {
-            let brace = file
-                .tokens
-                .get(declaration.at + 1)
-                .filter(|next| next.text == "{")?;
-            Some((declaration.at, brace.close, declaration.names))
-        })
-        .collect();
-    for (at, token) in file.tokens.iter().enumerate() {
-        let starts_path = matches!(token.text.as_str(), "crate" | "super" | "self")
-            && file
-                .tokens
-                .get(at + 1)
-                .is_some_and(|next| next.text == "::")
-            && at
-                .checked_sub(1)
-                .is_none_or(|before| file.tokens[before].text != "::");
-        if !starts_path || file.is_test(token.lines.0) {
-            continue;
-        }
-        let holds = |(start, end, _): &&(usize, usize, Vec<String>)| *start < at && at < *end;
-        let inner = inline
+    let mut findings = Vec::new();
+    for ((root, parent), arrows) in &by_parent {
+        let declared = tree.modules.children(root, parent);
+        let place = |name: &String| declared.iter().position(|other| other == name);
+        let wrong: Vec<&Arrow> = arrows
             .iter()
-            .rev()
-            .find(holds)
-            .map(|(.., names)| names.as_slice());
-        let from = [unit.module.as_slice(), inner.unwrap_or_default()].concat();
-        for path in expand(file, at) {
-            if let Some((what, instead)) = wrong_arrow(modules, &unit.root, &from, &path, facade) {
-                findings.push(Finding::new(&file.path, token.lines.0, what, instead));
+            .filter(|arrow| place(&arrow.to) > place(&arrow.from))
+            .collect();
+        let Some(first) = wrong.first() else { continue };
+        match reading_order(declared, arrows) {
+            Ok(order) => {
+                let what = format!(
+                    "modules of {} are not in reading order: {} uses {} below it, and {} more",
+                    name_of(root, parent),
+                    first.from,
+                    first.to,
+                    wrong.len() - 1
+                );
+                let instead = format!("declare them as: {}", order.join(" "));
+                findings.push(Finding::new(&first.path, first.line, what, instead));
+            }
+            Err(cycle) => {
+                let is_in =
+                    |arrow: &&&Arrow| cycle.contains(&arrow.from) && cycle.contains(&arrow.to);
+                for arrow in wrong.iter().filter(is_in) {
+                    let what = format!("module {} uses {} below it", arrow.from, arrow.to);
+                    let instead = format!(
+                        "break the cycle among {}: move what both need above both",
+                        cycle.join(" ")
+                    );
+                    findings.push(Finding::new(&arrow.path, arrow.line, what, instead));
+                }
             }
         }
     }
+    findings
 }
 
-/// What is wrong with the module `from` naming `path`, if anything is.
-fn wrong_arrow(
-    modules: &Modules,
-    root: &str,
-    from: &[String],
-    path: &[String],
-    facade: &[Vec<String>],
-) -> Option<(String, String)> {
-    let to = resolve(from, path)?;
-    let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
-    let (own, other) = (from.get(shared)?, to.get(shared)?);
-    let siblings = modules.children(root, &from[..shared]);
-    let place = |name: &String| siblings.iter().position(|sibling| sibling == name);
-    if let Some(other_at) = place(other) {
-        return (other_at > place(own)?).then(|| {
-            let what = format!("module {own} uses {other}, which is declared below it");
-            let instead = "move the declaration up if the arrow is right, else turn it round";
-            (what, instead.to_owned())
-        });
-    }
-    let exported = facade.iter().find(|export| export.last() == Some(other));
-    exported.filter(|_| shared == 0).map(|export| {
-        let what = format!("crate::{other} hides which module is used");
-        (
-            what,
-            format!("name its own module: crate::{}", export.join("::")),
-        )
-    })
-}
-
-/// Names from the root of the crate that `path`, written in module `from`, stands for.
-fn resolve(from: &[String], path: &[String]) -> Option<Vec<String>> {
-    let mut to = if path[0] == "crate" {
-        Vec::new()
+fn name_of(root: &str, parent: &[String]) -> String {
+    if parent.is_empty() {
+        root.to_owned()
     } else {
-        from.to_vec()
-    };
-    for name in path {
-        match name.as_str() {
-            "crate" | "self" => {}
-            "super" => drop(to.pop()?),
-            _ => to.push(name.clone()),
-        }
+        parent.join("::")
     }
-    Some(to)
 }
 
-/// All paths that begin at token `at`; a group in braces gives one path for each of its members.
-fn expand(file: &Source, mut at: usize) -> Vec<Vec<String>> {
-    let mut path = Vec::new();
-    while let Some(token) = file
-        .tokens
-        .get(at)
-        .filter(|token| token.kind == Kind::Ident)
-    {
-        path.push(token.text.clone());
-        if file.tokens.get(at + 1).is_none_or(|next| next.text != "::") {
-            break;
-        }
-        at += 2;
+/// An order in which every arrow points up, as close to the declared one as it gets; or the
+/// modules that use each other in a cycle.
+fn reading_order(declared: &[String], arrows: &[Arrow]) -> Result<Vec<String>, Vec<String>> {
+    let mut left: Vec<&String> = declared.iter().collect();
+    let mut order = Vec::new();
+    while !left.is_empty() {
+        let is_free = |name: &&String| {
+            arrows
+                .iter()
+                .all(|arrow| arrow.from != **name || !left.contains(&&arrow.to))
+        };
+        let Some(at) = left.iter().position(is_free) else {
+            return Err(cycle_in(left, arrows));
+        };
+        order.push(left.remove(at).clone());
     }
-    let Some(group) = file.tokens.get(at).filter(|token| token.text == "{") else {
-        return vec![path];
-    };
-    let mut paths = Vec::new();
-    let mut inner = at + 1;
-    while inner < group.close {
-        for rest in expand(file, inner) {
-            paths.push([path.as_slice(), &rest].concat());
-        }
-        // On to the next comma of this group, over groups nested in it.
-        while inner < group.close && file.tokens[inner].text != "," {
-            inner = file.tokens[inner].close + 1;
-        }
-        inner += 1;
-    }
-    paths
+    Ok(order)
 }
 
-/// Paths that the root file re-exports from its modules.
-fn exports(root: &Source) -> Vec<Vec<String>> {
-    let uses = root.find("pub use");
-    let paths = uses.flat_map(|at| expand(root, at + 2));
-    paths
-        .map(|mut path| {
-            path.retain(|name| !matches!(name.as_str(), "crate" | "self"));
-            path
-        })
-        .filter(|path| path.len() > 1)
-        .collect()
+/// Of modules that all wait for another, those that another waits for too.
+fn cycle_in(mut left: Vec<&String>, arrows: &[Arrow]) -> Vec<String> {
+    loop {
+        let is_used = |name: &String| {
+            arrows
+                .iter()
+                .any(|arrow| arrow.to == *name && left.contains(&&arrow.from))
+        };
+        let used: Vec<&String> = left.iter().copied().filter(|name| is_used(name)).collect();
+        if used.len() == left.len() {
+            return left.into_iter().cloned().collect();
+        }
+        left = used;
+    }
 }
 
 #[cfg(test)]
@@ -208,4 +148,26 @@ mod tests {
         let deep = of("", "mod child;\nmod later {}", "use super::later::X;");
         assert_eq!(deep, ["x/src/b/child.rs:1"]);
     }
+
+    #[test]
+    fn the_order_that_fits_is_named() {
+        let of = |b: &str, c: &str| {
+            let tree = Tree::fixture(&[
+                ("x/src/lib.rs", "mod a; mod b; mod c; mod d;"),
+                ("x/src/a.rs", ""),
+                ("x/src/b.rs", b),
+                ("x/src/c.rs", c),
+                ("x/src/d.rs", "use crate::b::X;"),
+            ]);
+            check(&tree)
+                .into_iter()
+                .map(|finding| finding.instead)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of("use crate::{c, d::Y};", "")[0], CYCLE);
+        assert_eq!(of("use crate::c;", ""), ["declare them as: a c b d"]);
+        assert_eq!(of("", "use crate::d;"), ["declare them as: a b d c"]);
+    }
+
+    const CYCLE: &str = "break the cycle among b d: move what both need above both";
 }

@@ -46,12 +46,9 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
             }
         }
     }
-    for file in tree
-        .rust_files()
-        .filter(|file| file.path.ends_with("/mod.rs"))
-    {
+    for file in tree.rust_files().filter(|file| hides_name(&file.path)) {
         let folder = file.path.trim_end_matches("/mod.rs");
-        let instead = format!("move it to {folder}.rs, or to a target's main.rs");
+        let instead = format!("move it to {folder}.rs");
         findings.push(Finding::new(
             &file.path,
             1,
@@ -60,6 +57,16 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// `foo/mod.rs` where `foo.rs` would do. What test targets share has to be `tests/foo/mod.rs`:
+/// cargo takes `tests/foo.rs` for a target.
+fn hides_name(path: &str) -> bool {
+    path.strip_suffix("/mod.rs").is_some_and(|folder| {
+        folder
+            .rsplit_once('/')
+            .is_none_or(|(parent, _)| !parent.ends_with("tests"))
+    })
 }
 
 fn is_empty_word(word: &str) -> bool {
@@ -73,7 +80,11 @@ mod tests {
 
     #[test]
     fn names_say_something() {
-        let good = [("x/src/lib.rs", "mod baseline;"), ("x/src/baseline.rs", "")];
+        let good = [
+            ("x/src/lib.rs", "mod baseline;"),
+            ("x/src/baseline.rs", ""),
+            ("x/tests/a/mod.rs", ""),
+        ];
         assert_eq!(places(check, &good), [""; 0]);
         let declared = [("x/src/lib.rs", "\nmod util {}")];
         assert_eq!(places(check, &declared), ["x/src/lib.rs:2"]);
