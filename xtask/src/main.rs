@@ -9,6 +9,8 @@ mod tidy;
 
 mod test;
 
+mod demo;
+
 mod synth;
 
 use std::process::ExitCode;
@@ -31,6 +33,8 @@ struct Cli {
 enum Task {
     /// Checks formatting, lints, house rules and all tests: exactly what CI runs.
     Test(test::Args),
+    /// Tells a story with a model bigger than its memory, on any machine.
+    Demo,
     /// Checks the house rules: sizes, arrows, unsafe fences, names and documents.
     Tidy,
     /// Writes a model of random weights, at disk speed, the same bytes for the same options.
@@ -40,6 +44,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Test(args) => test::run(&args),
+        Task::Demo => demo::run(),
         Task::Tidy => tidy::run(),
         Task::Synth(args) => synth::run(&args),
     };
