@@ -22,7 +22,7 @@ use larder_cpu::{IsaError, KvError};
 use larder_pool::mover::Mover;
 use larder_pool::sys::file::{FileError, SourceFile};
 use larder_pool::sys::lease::SlotTable;
-use larder_pool::sys::mapping::MapError;
+use larder_pool::sys::mapping::{BindError, MapError};
 use larder_pool::sys::space::{Extent, Space};
 use larder_pool::transfer::MoveError;
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub enum SessionError {
     File(#[from] FileError),
     #[error(transparent)]
     Map(#[from] MapError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
     #[error(transparent)]
     Isa(#[from] IsaError),
     #[error(transparent)]

@@ -7,11 +7,22 @@ use std::ptr::NonNull;
 /// Size of a huge page on x86-64 and of a page-table step on aarch64 with 4 KiB pages.
 const HUGE_PAGE: usize = 2 << 20;
 
+/// NUMA nodes that a mask names.
+const NODES_MAX: usize = 1024;
+
 /// Memory could not be mapped.
 #[derive(Debug, thiserror::Error)]
 #[error("map {bytes} bytes of memory: {errno}; give a smaller --fast")]
 pub struct MapError {
     pub bytes: u64,
+    pub errno: nix::errno::Errno,
+}
+
+/// Memory could not be bound to a NUMA node.
+#[derive(Debug, thiserror::Error)]
+#[error("bind memory to numa node {node}: {errno}; see /sys/devices/system/node for what is there")]
+pub struct BindError {
+    pub node: u32,
     pub errno: nix::errno::Errno,
 }
 
@@ -108,6 +119,36 @@ impl Mapping {
         })
     }
 
+    /// Takes the pages, none of which has been touched, from one NUMA node only.
+    ///
+    /// Source: mbind(2), `MPOL_BIND`.
+    pub fn bind(&self, node: u32) -> Result<(), BindError> {
+        let mut mask = [0u64; NODES_MAX / 64];
+        let errno = |errno| BindError { node, errno };
+        let word = mask
+            .get_mut(node as usize / 64)
+            .ok_or(errno(nix::errno::Errno::EINVAL))?;
+        *word = 1 << (node % 64);
+        // SAFETY: the range is this mapping's own, whole pages of it; the mask outlives the call,
+        // and its length in bits is the one given. The policy changes no contents.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_mbind,
+                self.raw.0.as_ptr(),
+                self.raw.1,
+                libc::MPOL_BIND,
+                mask.as_ptr(),
+                NODES_MAX + 1,
+                0,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(errno(nix::errno::Errno::last()))
+        }
+    }
+
     /// First byte; aligned to 2 MiB from 2 MiB on, else to a page.
     pub(crate) const fn base(&self) -> NonNull<u8> {
         self.base
@@ -134,5 +175,26 @@ impl Drop for Mapping {
         // with it this mapping, alive as long as anybody holds an address.
         let result = unsafe { munmap(self.raw.0, self.raw.1) };
         debug_assert!(result.is_ok(), "unmapping our own range cannot fail");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bound_to_a_node_that_exists() {
+        let mapping = Mapping::new(4 << 20).expect("memory");
+        match mapping.bind(0) {
+            Ok(()) => {}
+            Err(error) if error.errno == nix::errno::Errno::ENOSYS => {
+                println!("skipped: this kernel has no numa policies");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        let error = mapping.bind(1000).expect_err("no such node");
+        assert!(error.to_string().contains("1000"));
+        assert!(mapping.bind(5000).is_err());
     }
 }

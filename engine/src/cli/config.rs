@@ -26,16 +26,17 @@ impl EngineArgs {
             fast_bytes = Some(usage(size)?);
         }
         let mut origin_limit: Option<BytesPerSec> = None;
+        let mut numa_node = None;
         for text in &self.tier {
             match usage(parse_tier(text))? {
                 TierSpec::Origin { limit } => origin_limit = limit.or(origin_limit),
-                TierSpec::Dram { bytes } => match fast_bytes {
+                TierSpec::Dram { bytes, node } => match fast_bytes {
                     Some(fast) if fast != bytes => {
                         return Err(CliError::Usage(format!(
                             "--fast and --tier dram give two sizes, {fast} and {bytes} bytes; give one"
                         )));
                     }
-                    _ => fast_bytes = Some(bytes),
+                    _ => (fast_bytes, numa_node) = (Some(bytes), node),
                 },
             }
         }
@@ -70,6 +71,7 @@ impl EngineArgs {
             },
             threads,
             origin_limit,
+            node: numa_node,
             prefill_rows: None,
         })
     }

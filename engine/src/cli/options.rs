@@ -35,7 +35,8 @@ pub(super) struct EngineArgs {
     /// free [default: 80%]
     #[arg(long, value_name = "SIZE")]
     pub(super) fast: Option<String>,
-    /// A tier: dram=SIZE (the fast tier), or origin,limit=RATE to slow the model files' link
+    /// A tier: dram=SIZE[,node=N] (the fast tier, on a NUMA node), or origin,limit=RATE to slow the
+    /// model files' link
     #[arg(long, value_name = "SPEC")]
     pub(super) tier: Vec<String>,
     /// Tokens of prompt and text together [default: the model's, at most 4096]

@@ -13,7 +13,7 @@ pub(super) enum TierSpec {
     /// The model files; only their link can be limited.
     Origin { limit: Option<BytesPerSec> },
     /// Local memory: the fast tier.
-    Dram { bytes: u64 },
+    Dram { bytes: u64, node: Option<u32> },
 }
 
 /// Reads one specification.
@@ -45,14 +45,30 @@ pub(super) fn parse_tier(text: &str) -> Result<TierSpec, String> {
         ("dram", Some(value)) => {
             let bytes =
                 parse_size(value, available_bytes).map_err(|e| format!("--tier {text}: {e}"))?;
-            match options.first() {
-                None => Ok(TierSpec::Dram { bytes }),
-                Some((key, _)) => Err(format!("--tier {text}: dram has no option '{key}'")),
-            }
+            Ok(TierSpec::Dram {
+                bytes,
+                node: node(text, &options)?,
+            })
         }
         ("dram", None) => Err(format!("--tier {text}: give its size, dram=8GiB")),
         _ => Err(format!(
             "--tier {text}: unknown tier '{name}'; known are dram and origin"
+        )),
+    }
+}
+
+fn node(text: &str, options: &[(&str, &str)]) -> Result<Option<u32>, String> {
+    match options {
+        [] => Ok(None),
+        [("node", value)] => {
+            let node = value
+                .parse()
+                .map_err(|_| format!("--tier {text}: '{value}' is no node"))?;
+            Ok(Some(node))
+        }
+        [("node", _), ..] => Err(format!("--tier {text}: dram takes node once, nothing else")),
+        [(key, _), ..] => Err(format!(
+            "--tier {text}: unknown option '{key}'; known is node"
         )),
     }
 }
@@ -88,7 +104,10 @@ mod tests {
         assert_eq!(parse_tier("origin"), Ok(TierSpec::Origin { limit: None }));
         assert_eq!(
             parse_tier("dram=1MiB"),
-            Ok(TierSpec::Dram { bytes: 1 << 20 })
+            Ok(TierSpec::Dram {
+                bytes: 1 << 20,
+                node: None
+            })
         );
     }
 
@@ -101,6 +120,8 @@ mod tests {
             ("origin,limit", "no value"),
             ("origin,limit=1,limit=2", "twice"),
             ("dram", "dram=8GiB"),
+            ("dram=1GiB,node=x", "'x'"),
+            ("dram=1GiB,limit=5", "limit"),
             ("dram=x", "'x'"),
             ("", "unknown"),
         ] {

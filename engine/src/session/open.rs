@@ -34,6 +34,8 @@ pub struct SessionOptions {
     pub isa: Isa,
     pub threads: usize,
     pub origin_limit: Option<BytesPerSec>,
+    /// NUMA node of the fast tier.
+    pub node: Option<u32>,
     /// Rows of one prefill pass, at most; `None` leaves it to the layout.
     pub prefill_rows: Option<usize>,
 }
@@ -149,7 +151,11 @@ impl Session {
             .iter()
             .map(|file| SourceFile::open(&file.path).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
-        let space = Space::mapped(Mapping::new(layout.space_bytes)?);
+        let mapping = Mapping::new(layout.space_bytes)?;
+        if let Some(node) = options.node {
+            mapping.bind(node)?;
+        }
+        let space = Space::mapped(mapping);
         let weights = manifest.blocks.len();
         let slices = needs.kv.blocks_for(resolved.context) * needs.kv.layers;
         let table = block_table(weights + slices + 1);

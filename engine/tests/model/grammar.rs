@@ -52,7 +52,7 @@ impl Grammar {
                     .or_default()
                     .push(symbols(line.trim()));
             } else {
-                name = line.trim().trim_end_matches(':').to_owned();
+                line.trim().trim_end_matches(':').clone_into(&mut name);
             }
         }
         Self(rules)

@@ -89,6 +89,7 @@ pub(crate) fn options() -> SessionOptions {
         isa: Isa::detect(),
         threads: 2,
         origin_limit: None,
+        node: None,
         prefill_rows: None,
     }
 }
