@@ -251,7 +251,7 @@ fn attention(kernels: &Kernels, ty: KvType, count: usize) {
     let bytes = slices.len() * kv.slice_bytes();
     let flop = 4.0 * (count * tokens * 32 * 128) as f64;
     println!(
-        "attn  {:5} m={count:<3} {:7.3} CPU ms  {:6.2} GB of kv per CPU second  {:6.1} GFLOP per CPU second",
+        "attn  {:5} m={count:<3} {:7.3} CPU ms; per CPU second {:6.2} GB of kv, {:6.1} GFLOP",
         ty.name(),
         best * 1e3,
         bytes as f64 / best / 1e9,

@@ -1,16 +1,6 @@
-//! Attention over KV slices.
-//!
-//! A query at position p attends tokens 0..=p, or the last `window` of them, in fixed blocks of
-//! 64 tokens from position 0 with an online softmax. Rows of one sequence that follow each other
-//! form a tile, so that a block is decoded once for all of them; a row's result does not depend
-//! on its tile.
-//!
-//! Source: Milakov and Gimelshein, Online normalizer calculation for softmax, 2018.
+//! Operands of attention, and the arithmetic of one block that each instruction set provides.
 
-use crate::kernels::{Class, Kernels};
-use crate::kv::{KV_TOKENS, KvShape, KvType};
-use crate::scratch::SharedSlice;
-use crate::{Isa, portable, reference};
+use crate::kv::{KvShape, KvType};
 use std::ops::Range;
 
 /// Shape of one layer's attention.
@@ -37,8 +27,12 @@ pub struct AttnRow {
     pub position: usize,
 }
 
-/// Query vectors of a tile at most: rows × heads of one KV head.
-const TILE_QUERIES: usize = 32;
+/// First token that a row sees.
+pub(crate) fn first_seen(shape: &AttnShape<'_>, row: &AttnRow) -> usize {
+    shape
+        .window
+        .map_or(0, |window| (row.position + 1).saturating_sub(window))
+}
 
 /// Softmax of one query so far.
 #[derive(Clone, Copy)]
@@ -83,212 +77,6 @@ pub(crate) trait BlockMath {
         factors: &[f32],
         acc: &mut [f32],
     );
-}
-
-/// Rows `first..first + count` of one sequence.
-#[derive(Clone, Copy)]
-struct RowTile {
-    first: usize,
-    count: usize,
-}
-
-/// Operands of one call, shared by its tasks.
-struct Call<'a> {
-    shape: &'a AttnShape<'a>,
-    rows: &'a [AttnRow],
-    q: &'a [f32],
-    seqs: &'a [&'a [&'a [u8]]],
-    out: SharedSlice<f32>,
-}
-
-impl Kernels {
-    /// Attends query rows to the stored K and V of their sequences.
-    ///
-    /// Shapes: `q`, `out` (R, heads, head_dim); `seqs[s]` the slices of sequence s in order,
-    /// each [`KvShape::slice_bytes`]; slices wholly behind the window may be empty.
-    /// Accuracy: within 2e-6 × (largest |v|) of the reference per 64 tokens; reads K and V only
-    /// as stored.
-    pub fn attention(
-        &self,
-        class: Class,
-        shape: &AttnShape<'_>,
-        rows: &[AttnRow],
-        q: &[f32],
-        seqs: &[&[&[u8]]],
-        out: &mut [f32],
-    ) {
-        if class == Class::Step {
-            assert!(
-                rows.len() <= Class::STEP_ROWS_MAX,
-                "{} rows in one step",
-                rows.len()
-            );
-        }
-        check(shape, rows, q, seqs, out);
-        if self.isa == Isa::Reference {
-            reference::attention::attend(shape, rows, q, seqs, out);
-            return;
-        }
-        let kv_heads = shape.kv.kv_heads();
-        let tiles = row_tiles(rows, (TILE_QUERIES * kv_heads / shape.heads).max(1));
-        let call = Call {
-            shape,
-            rows,
-            q,
-            seqs,
-            out: SharedSlice::new(out),
-        };
-        // the longest prefixes are the last rows: they start first
-        self.pool.run(tiles.len() * kv_heads, |task, worker| {
-            let tile = tiles[tiles.len() - 1 - task / kv_heads];
-            let mut scratch = self.scratch(worker);
-            let head = task % kv_heads;
-            match self.isa {
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => {
-                    call.attend::<crate::avx512::attention::Math>(tile, head, &mut scratch);
-                }
-                _ => call.attend::<portable::attention::Math>(tile, head, &mut scratch),
-            }
-        });
-    }
-}
-
-fn check(shape: &AttnShape<'_>, rows: &[AttnRow], q: &[f32], seqs: &[&[&[u8]]], out: &[f32]) {
-    let heads = shape.heads;
-    assert!(
-        heads > 0 && heads.is_multiple_of(shape.kv.kv_heads()),
-        "query heads per kv head"
-    );
-    let elems = rows.len() * heads * shape.kv.head_dim();
-    assert_eq!(q.len(), elems, "elements of the queries");
-    assert_eq!(out.len(), elems, "elements of the output");
-    assert!(shape.window != Some(0), "a window of no tokens");
-    if let Some(sinks) = shape.sinks {
-        assert_eq!(sinks.len(), heads, "attention sinks");
-    }
-    for row in rows {
-        let slices = seqs[row.seq];
-        let last = row.position / KV_TOKENS;
-        assert!(
-            last < slices.len(),
-            "position {} has no kv slice",
-            row.position
-        );
-        for slice in &slices[first_seen(shape, row) / KV_TOKENS..=last] {
-            assert_eq!(slice.len(), shape.kv.slice_bytes(), "bytes of a kv slice");
-        }
-    }
-}
-
-/// First token that a row sees.
-pub(crate) fn first_seen(shape: &AttnShape<'_>, row: &AttnRow) -> usize {
-    shape
-        .window
-        .map_or(0, |window| (row.position + 1).saturating_sub(window))
-}
-
-/// Joins neighbouring rows of one sequence, at most `rows_max` to a tile.
-fn row_tiles(rows: &[AttnRow], rows_max: usize) -> Vec<RowTile> {
-    let mut tiles: Vec<RowTile> = Vec::new();
-    for (index, row) in rows.iter().enumerate() {
-        match tiles.last_mut() {
-            Some(tile) if tile.count < rows_max && rows[tile.first].seq == row.seq => {
-                tile.count += 1;
-            }
-            _ => tiles.push(RowTile {
-                first: index,
-                count: 1,
-            }),
-        }
-    }
-    tiles
-}
-
-/// The part of `tokens` that lies in block `block`, relative to its start.
-fn in_block(tokens: &Range<usize>, block: usize) -> Range<usize> {
-    let start = block * KV_TOKENS;
-    let clamp = |token: usize| token.clamp(start, start + KV_TOKENS) - start;
-    clamp(tokens.start)..clamp(tokens.end)
-}
-
-impl Call<'_> {
-    /// Attends the queries of one tile that read KV head `kv_head`.
-    fn attend<M: BlockMath>(
-        &self,
-        tile: RowTile,
-        kv_head: usize,
-        scratch: &mut crate::scratch::Scratch,
-    ) {
-        let kv = &self.shape.kv;
-        let dim = kv.head_dim();
-        let pad = dim.next_multiple_of(16);
-        let group = self.shape.heads / kv.kv_heads();
-        let n = tile.count * group;
-        let floats = scratch.floats((2 * KV_TOKENS + 2 * n) * pad + n * KV_TOKENS);
-        let (k, floats) = floats.split_at_mut(KV_TOKENS * pad);
-        let (v, floats) = floats.split_at_mut(KV_TOKENS * pad);
-        let (q, floats) = floats.split_at_mut(n * pad);
-        let (acc, s) = floats.split_at_mut(n * pad);
-        let rows = &self.rows[tile.first..][..tile.count];
-        acc.fill(0.0);
-        // query i of the tile: head i % group of row i / group
-        let at = |i: usize| {
-            ((tile.first + i / group) * self.shape.heads + kv_head * group + i % group) * dim
-        };
-        for (i, q) in q.chunks_exact_mut(pad).enumerate() {
-            q[..dim].copy_from_slice(&self.q[at(i)..][..dim]);
-            q[dim..].fill(0.0);
-        }
-        let mut state: Vec<Softmax> = (0..n)
-            .map(|i| self.start(kv_head * group + i % group))
-            .collect();
-        let tokens: Vec<Range<usize>> = (0..n)
-            .map(|i| first_seen(self.shape, &rows[i / group])..rows[i / group].position + 1)
-            .collect();
-        let mut seen = vec![0..0; n];
-        let mut factors = vec![0.0; n];
-        let first = tokens.iter().map(|tokens| tokens.start).min().unwrap_or(0);
-        let end = tokens.iter().map(|tokens| tokens.end).max().unwrap_or(0);
-        for block in first / KV_TOKENS..end.div_ceil(KV_TOKENS) {
-            let slice = self.seqs[rows[0].seq][block];
-            let needed = in_block(&(first..end), block);
-            for (seen, tokens) in seen.iter_mut().zip(&tokens) {
-                *seen = in_block(tokens, block);
-            }
-            // SAFETY: `Kernels::new` checked the flags of the instruction set behind `M`.
-            unsafe {
-                M::decode(kv, kv.head(slice, 0, kv_head), needed.clone(), pad, k);
-                M::scores(q, k, pad, &seen, s);
-                for (i, s) in s.chunks_exact_mut(KV_TOKENS).take(n).enumerate() {
-                    factors[i] = M::soften(s, &seen[i], self.shape.scale, &mut state[i]);
-                }
-                M::decode(kv, kv.head(slice, 1, kv_head), needed, pad, v);
-                M::weigh(s, v, pad, &seen, &factors, acc);
-            }
-        }
-        for (i, acc) in acc.chunks_exact(pad).enumerate() {
-            // SAFETY: each (row, KV head) belongs to one task.
-            let out = unsafe { self.out.part(at(i), dim) };
-            for (out, acc) in out.iter_mut().zip(acc) {
-                *out = acc / state[i].sum;
-            }
-        }
-    }
-
-    /// Softmax before the first token.
-    fn start(&self, head: usize) -> Softmax {
-        match self.shape.sinks {
-            Some(sinks) => Softmax {
-                max: sinks[head],
-                sum: 1.0,
-            },
-            None => Softmax {
-                max: f32::NEG_INFINITY,
-                sum: 0.0,
-            },
-        }
-    }
 }
 
 /// Converts the tokens of a block one by one.

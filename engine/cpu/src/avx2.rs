@@ -12,8 +12,8 @@
 mod floats;
 mod quantised;
 
-use crate::WeightType;
 use crate::panel::Panel;
+use crate::weight::WeightType;
 use core::arch::x86_64::*;
 
 /// Float types of weights, as constants that choose a load.

@@ -9,19 +9,25 @@
     reason = "register tiles: indices name registers, arrays of vectors never reach memory"
 )]
 
-pub(crate) mod attention;
-mod gemm_f32;
-mod gemm_q8;
 mod lanes;
+
 pub(crate) mod quantise;
-mod step_f32;
-mod step_q8;
-mod unpack;
 pub(crate) mod vector;
 
+mod gemm_f32;
+mod step_f32;
+
+mod unpack;
+
+mod gemm_q8;
+mod step_q8;
+
+pub(crate) mod attention;
+
 use crate::kernels::Class;
+use crate::matrix::Matrix;
 use crate::panel::{DIRECT_ROWS_MAX, Panel};
-use crate::{Matrix, WeightType};
+use crate::weight::WeightType;
 
 /// Float types of weights, as constants that choose a load.
 const F32: u8 = 0;

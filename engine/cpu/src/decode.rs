@@ -1,6 +1,6 @@
 //! Stored elements to float32: norms, biases and embedding rows.
 
-use crate::WeightType;
+use crate::weight::WeightType;
 use half::{bf16, f16};
 
 /// Two bytes of a little-endian number at `at`.

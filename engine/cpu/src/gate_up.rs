@@ -1,8 +1,8 @@
 //! First half of a gated feed-forward network: two products and the gate in one pass.
 
+use crate::isa::Isa;
 use crate::kernels::{Class, Kernels};
-use crate::matrix::SharedOut;
-use crate::{Isa, Matrix, Mode, Out, Rows};
+use crate::matrix::{Matrix, Mode, Out, Rows, SharedOut};
 
 impl Kernels {
     /// Computes `silu(gate · x) * (up · x)` for one row block of both tensors.

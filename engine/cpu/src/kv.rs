@@ -188,7 +188,7 @@ fn encode_q8(x: &[f32], out: &mut [u8]) {
 
 /// Converts one stored token of one head to float32.
 pub(crate) fn decode(ty: KvType, bytes: &[u8], out: &mut [f32]) {
-    use crate::WeightType;
+    use crate::weight::WeightType;
     let ty = match ty {
         KvType::F32 => WeightType::F32,
         KvType::F16 => WeightType::F16,

@@ -16,23 +16,22 @@
 )]
 
 pub mod isa;
-pub mod kernels;
-pub mod matrix;
 pub mod pool;
+mod scratch;
+
+pub mod kernels;
+
 pub mod weight;
 
-pub mod attention;
 pub mod decode;
-mod elementwise;
-mod gate_up;
+pub mod matrix;
+
 pub mod kv;
-mod matmul;
-mod norm;
+
+// what the instruction sets agree on
+pub mod attention;
 mod panel;
-mod probe;
 mod q8;
-pub mod rope;
-mod scratch;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -40,6 +39,19 @@ mod avx2;
 mod avx512;
 mod portable;
 mod reference;
+
+// the operations
+mod attend;
+mod elementwise;
+mod norm;
+mod probe;
+mod quantise;
+pub mod rope;
+
+mod tiles;
+
+mod gate_up;
+mod matmul;
 
 pub use attention::{AttnRow, AttnShape};
 pub use isa::{Isa, IsaError};

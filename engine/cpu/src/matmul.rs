@@ -1,8 +1,7 @@
 //! Product of a weight matrix with activation rows.
 
 use crate::kernels::{Class, Kernels};
-use crate::matrix::SharedOut;
-use crate::{Matrix, Mode, Out, Rows};
+use crate::matrix::{Matrix, Mode, Out, Rows, SharedOut};
 
 impl Kernels {
     /// Multiplies activation rows with one row block of a weight tensor.

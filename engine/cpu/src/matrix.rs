@@ -1,6 +1,6 @@
 //! Operands of the products: weight rows as stored, activation rows, output columns.
 
-use crate::WeightType;
+use crate::weight::WeightType;
 use std::fmt;
 
 /// Weight rows in the file's own bytes.

@@ -1,8 +1,9 @@
 //! Root mean square normalisation.
 
+use crate::isa::Isa;
 use crate::kernels::Kernels;
 use crate::scratch::SharedSlice;
-use crate::{Isa, portable, reference};
+use crate::{portable, reference};
 
 impl Kernels {
     /// Divides each row by its root mean square and scales it by `weight`.

@@ -288,7 +288,11 @@ mod tests {
                             sum.fetch_add(task + 1, Ordering::Relaxed);
                         });
                         if run % 200 == 0 {
-                            std::thread::sleep(Duration::from_micros(50));
+                            // long enough for the workers to give up spinning and park
+                            let start = Instant::now();
+                            while start.elapsed() < 6 * SPIN {
+                                std::thread::yield_now();
+                            }
                         }
                     }
                 });

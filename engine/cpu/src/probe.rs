@@ -1,6 +1,6 @@
 //! Plain read of memory: the limit that the speed of a step is told against.
 
-use crate::Isa;
+use crate::isa::Isa;
 use crate::kernels::Kernels;
 use std::sync::atomic::{AtomicU64, Ordering};
 

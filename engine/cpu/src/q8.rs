@@ -16,9 +16,6 @@
 //! transpose would need three times as many shuffles. The sums undo the bias of 128 that makes
 //! signed weights unsigned, and serve the minimums of the K types.
 
-use crate::kernels::Kernels;
-use crate::{Class, Isa, WeightType};
-
 /// Elements that share a scale.
 pub(crate) const BLOCK: usize = 32;
 /// Blocks of a group: lanes of the widest vector.
@@ -41,49 +38,9 @@ pub(crate) const fn dword_at(block: usize, dword: usize) -> usize {
     vector * 64 + block * 4
 }
 
-impl Kernels {
-    /// Whether [`Kernels::matmul`] with weights of `ty` reads `Rows::q8` rather than `Rows::f32`.
-    pub fn quantises(&self, _class: Class, ty: WeightType) -> bool {
-        ty.is_quantised() && self.isa != Isa::Reference
-    }
-
-    /// Bytes of one quantised row of `cols` elements.
-    pub const fn quantised_bytes(cols: usize) -> usize {
-        cols.div_ceil(GROUP) * GROUP_BYTES
-    }
-
-    /// Quantises activation rows; each depends on itself only.
-    ///
-    /// Shapes: `x` (R, cols), `out` (R, [`Kernels::quantised_bytes`]); cols is a multiple of 32.
-    /// Accuracy: each element within `amax / 254` of its block of 32. Equal bits on every
-    /// instruction set.
-    pub fn quantise(&self, x: &[f32], cols: usize, out: &mut [u8]) {
-        assert!(
-            cols > 0 && cols.is_multiple_of(BLOCK),
-            "{cols} columns are no multiple of 32"
-        );
-        assert!(
-            x.len().is_multiple_of(cols),
-            "{} elements are no rows of {cols}",
-            x.len()
-        );
-        let rows = x.len() / cols;
-        let row_bytes = Self::quantised_bytes(cols);
-        assert_eq!(
-            out.len(),
-            rows * row_bytes,
-            "bytes of {rows} quantised rows"
-        );
-        assert_aligned(out);
-        let shared = crate::scratch::SharedSlice::new(out);
-        self.for_ranges(rows, 8, |row0, count, _| {
-            for row in row0..row0 + count {
-                // SAFETY: each row belongs to one task.
-                let out = unsafe { shared.part(row * row_bytes, row_bytes) };
-                quantise_row(self.isa, &x[row * cols..][..cols], out);
-            }
-        });
-    }
+/// Bytes of one quantised row of `cols` elements.
+pub(crate) const fn row_bytes(cols: usize) -> usize {
+    cols.div_ceil(GROUP) * GROUP_BYTES
 }
 
 /// Checks the alignment that the kernels' loads rely on.
@@ -92,13 +49,4 @@ pub(crate) fn assert_aligned(q8: &[u8]) {
         q8.is_empty() || q8.as_ptr().addr().is_multiple_of(64),
         "q8 rows lie 64-byte aligned"
     );
-}
-
-fn quantise_row(isa: Isa, x: &[f32], out: &mut [u8]) {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: `Kernels::new` checked the CPU's flags.
-        Isa::Avx512 => unsafe { crate::avx512::quantise::row(x, out) },
-        _ => crate::portable::quantise::row(x, out),
-    }
 }

@@ -5,9 +5,8 @@
 
 use super::floats::sum;
 use crate::decode::{Q4K_BYTES, q4k_factors, q4k_scales};
-use crate::kernels::Kernels;
 use crate::panel::Panel;
-use crate::q8::{BLOCK, GROUP_BYTES, SCALES_AT, SUMS_AT};
+use crate::q8::{self, BLOCK, GROUP_BYTES, SCALES_AT, SUMS_AT};
 use core::arch::x86_64::*;
 
 /// Columns of half a group.
@@ -137,7 +136,7 @@ impl Format for Q4K {
 /// As [`super::panel`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn panel<F: Format>(panel: &Panel<'_>, tile: &mut [f32]) {
-    let row_bytes = Kernels::quantised_bytes(panel.w.cols());
+    let row_bytes = q8::row_bytes(panel.w.cols());
     let q8 = panel.x.q8.expect("checked by the caller");
     for j in 0..panel.wn {
         let w = panel.w.row(panel.w0 + j);

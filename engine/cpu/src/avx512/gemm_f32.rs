@@ -122,8 +122,8 @@ struct Corner {
 /// `M` activation rows with one strip; returns `M`.
 ///
 /// # Safety
-/// `strip` has `kn` × 32 floats, aligned; `x` has `M` rows [`X_STRIDE`] apart with `kn` columns; the tile
-/// has `M` rows.
+/// `strip` has `kn` × 32 floats, aligned; `x` has `M` rows [`X_STRIDE`] apart with `kn` columns;
+/// the tile has `M` rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 unsafe fn multiply<const M: usize>(
     strip: *const f32,

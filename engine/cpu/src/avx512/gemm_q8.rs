@@ -7,9 +7,8 @@
 
 use super::lanes;
 use super::unpack::{self, Format};
-use crate::kernels::Kernels;
 use crate::panel::Panel;
-use crate::q8::{GROUP_BLOCKS, GROUP_BYTES, SCALES_AT, SUMS_AT};
+use crate::q8::{self, GROUP_BLOCKS, GROUP_BYTES, SCALES_AT, SUMS_AT};
 use core::arch::x86_64::*;
 
 /// Bytes of an unpacked group: eight vectors of weights, one of scales, one of minimums.
@@ -34,7 +33,7 @@ pub(super) unsafe fn panel<F: Format>(panel: &Panel<'_>, tile: &mut [f32], work:
         "room for the unpacked panel"
     );
     let unpacked: *mut u8 = unpacked.as_mut_ptr().cast();
-    let row_bytes = Kernels::quantised_bytes(panel.w.cols());
+    let row_bytes = q8::row_bytes(panel.w.cols());
     let q8 = panel.x.q8.expect("checked by the caller");
     let pass = Pass {
         groups,

@@ -3,9 +3,11 @@
 //! Element i goes to lane i mod 16 of chain i / 16 mod 2, whatever the number of rows. One
 //! activation row walks memory linearly, one weight row after the other. More rows share loads:
 //! tiles of `W` × `X` dot products over spans of columns that stay in L1, while the next weight
-//! rows are prefetched into L2 in linear order, because several streams at once are slower than one.
+//! rows are prefetched into L2 in linear order, because several streams at once are slower than
+//! one.
 
 use super::lanes::{self, elem_bytes, first_lanes};
+use crate::kernels::Class;
 use crate::panel::Panel;
 use core::arch::x86_64::*;
 
@@ -16,7 +18,7 @@ const X: usize = 4;
 /// Columns of a span.
 const SPAN: usize = 512;
 /// Floats of work memory: two chains of sixteen lanes per dot product of `W` weight rows.
-const WORK: usize = W * crate::Class::STEP_ROWS_MAX * 32;
+const WORK: usize = W * Class::STEP_ROWS_MAX * 32;
 
 const _: () = assert!(WORK <= crate::panel::STEP_WORK);
 

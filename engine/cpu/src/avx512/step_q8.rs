@@ -5,9 +5,8 @@
 
 use super::lanes;
 use super::unpack::{self, Format, Group};
-use crate::kernels::Kernels;
 use crate::panel::Panel;
-use crate::q8::{GROUP_BLOCKS, GROUP_BYTES, SCALES_AT, SUMS_AT};
+use crate::q8::{self, GROUP_BLOCKS, GROUP_BYTES, SCALES_AT, SUMS_AT};
 use core::arch::x86_64::*;
 
 /// Weight rows are walked one after the other: one stream of memory per thread.
@@ -16,7 +15,7 @@ use core::arch::x86_64::*;
 /// As [`super::panel`]; at most four activation rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(super) unsafe fn panel<F: Format>(panel: &Panel<'_>, tile: &mut [f32]) {
-    let row_bytes = Kernels::quantised_bytes(panel.w.cols());
+    let row_bytes = q8::row_bytes(panel.w.cols());
     let q8 = panel.x.q8.expect("checked by the caller");
     let x = q8[panel.x0 * row_bytes..].as_ptr();
     for j in 0..panel.wn {

@@ -1,7 +1,7 @@
 //! Operations along vectors: norms, gates, the read probe.
 
 use super::lanes::{self, first_lanes};
-use crate::Mode;
+use crate::matrix::Mode;
 use core::arch::x86_64::*;
 
 /// Shapes: all (D).

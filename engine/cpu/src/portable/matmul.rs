@@ -2,10 +2,10 @@
 
 use super::lanes;
 use crate::decode::{Q4K_BYTES, decode, q4k_factors, q4k_scales, q4k_value};
-use crate::kernels::Kernels;
+use crate::matrix::Matrix;
 use crate::panel::Panel;
-use crate::q8::{GROUP_BLOCKS, GROUP_BYTES, SCALES_AT, SUMS_AT, dword_at};
-use crate::{Matrix, WeightType};
+use crate::q8::{self, GROUP_BLOCKS, GROUP_BYTES, SCALES_AT, SUMS_AT, dword_at};
+use crate::weight::WeightType;
 use half::f16;
 
 /// Shapes: `tile` (xn, wn); `work` at least (K).
@@ -30,7 +30,7 @@ fn floats(panel: &Panel<'_>, tile: &mut [f32], work: &mut [f32]) {
 }
 
 fn quantised(panel: &Panel<'_>, tile: &mut [f32], dot: impl Fn(&Matrix<'_>, usize, &[u8]) -> f32) {
-    let row_bytes = Kernels::quantised_bytes(panel.w.cols());
+    let row_bytes = q8::row_bytes(panel.w.cols());
     let q8 = panel.x.q8.expect("checked by the caller");
     for j in 0..panel.wn {
         for r in 0..panel.xn {

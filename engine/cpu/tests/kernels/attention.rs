@@ -1,8 +1,6 @@
 //! Attention against the naive softmax, and its bits against every cut.
 
-mod data;
-
-use data::{Noise, bits, close, kernels};
+use crate::data::{Noise, bits, close, kernels};
 use larder_cpu::{AttnRow, AttnShape, Class, Isa, KV_TOKENS, KvShape, KvType};
 use proptest::prelude::*;
 
@@ -83,7 +81,11 @@ fn every_isa_agrees_with_the_naive_softmax() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 12,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     /// Batch mates, threads and chunk borders never show.
     #[test]
@@ -100,7 +102,9 @@ proptest! {
         let slices = sequence(&kv, start + count, u64::from(seed));
         let mut seq = views(&slices);
         let shape = AttnShape { heads, kv, scale: 0.2, window, sinks: None };
-        let rows: Vec<AttnRow> = (start..start + count).map(|position| AttnRow { seq: 0, position }).collect();
+        let rows: Vec<AttnRow> = (start..start + count)
+            .map(|position| AttnRow { seq: 0, position })
+            .collect();
         let elems = heads * head_dim;
         let q = Noise(u64::from(seed)).floats(count * elems);
         // slices wholly behind the window may be gone
@@ -125,7 +129,8 @@ proptest! {
             two.attention(Class::Step, &shape, &rows[..few], &q[..few * elems], &seqs, &mut batch);
             for i in 0..few {
                 let mut one = vec![0.0; elems];
-                two.attention(Class::Step, &shape, &rows[i..=i], &q[i * elems..][..elems], &seqs, &mut one);
+                let q = &q[i * elems..][..elems];
+                two.attention(Class::Step, &shape, &rows[i..=i], q, &seqs, &mut one);
                 prop_assert_eq!(bits(&one), bits(&batch[i * elems..][..elems]), "{:?} step", isa);
             }
         }

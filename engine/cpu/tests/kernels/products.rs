@@ -1,8 +1,6 @@
 //! Products against the naive reference, and their bits against every cut.
 
-mod data;
-
-use data::{Aligned, Noise, Weights, close, kernels};
+use crate::data::{Aligned, Noise, Weights, bits, close, kernels};
 use larder_cpu::{Class, Isa, Kernels, Matrix, Mode, Out, Rows, WeightType};
 use proptest::prelude::*;
 
@@ -100,7 +98,11 @@ fn every_isa_agrees_with_the_reference() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     /// The promise: batch mates, threads, row blocks, chunk borders and alignment never show.
     #[test]
@@ -132,7 +134,7 @@ proptest! {
                             let x = &x[first * cols..][..count * cols];
                             let part = product(&kernels, class, &moved, x, count, &[cut]);
                             let expected = &whole[first * rows..][..count * rows];
-                            let equal = data::bits(&part) == data::bits(expected);
+                            let equal = bits(&part) == bits(expected);
                             prop_assert!(equal, "{isa:?} {class:?} {ty:?} {rows}x{cols} m={count}");
                         }
                     }
@@ -155,11 +157,7 @@ fn a_long_chunk_equals_its_rows() {
                 let x = &x[first * w.cols..][..w.cols];
                 let row = product(&kernels, Class::Chunk, &w, x, 1, &[64]);
                 let expected = &whole[first * w.rows..][..w.rows];
-                assert_eq!(
-                    data::bits(&row),
-                    data::bits(expected),
-                    "{isa:?} {ty:?} row {first}"
-                );
+                assert_eq!(bits(&row), bits(expected), "{isa:?} {ty:?} row {first}");
             }
         }
     }

@@ -1,7 +1,5 @@
 //! Seeded operands for the tests of the kernels.
 
-#![allow(dead_code, reason = "each test file uses a part")]
-
 use half::{bf16, f16};
 use larder_cpu::{Isa, Kernels, Matrix, Pool, WeightType};
 use std::sync::Arc;
