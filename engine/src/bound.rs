@@ -33,17 +33,25 @@ pub struct Bandwidth {
 }
 
 impl Bandwidth {
-    /// The bandwidth of the path from the model files, as measured, limited or guessed.
-    pub fn origin(measured: Option<f64>, limit: Option<f64>) -> Self {
-        let raw = match measured {
-            Some(bytes_per_s) => Self {
-                bytes_per_s,
-                origin: Origin::Measured,
-            },
-            None => Self {
-                bytes_per_s: ORIGIN_GUESS,
-                origin: Origin::Estimated,
-            },
+    /// The bandwidth of the path from the model files. Probes before and after a run that agree
+    /// make a measurement, anything less an estimate; a limit caps both.
+    pub fn origin(before: Option<f64>, after: Option<f64>, limit: Option<f64>) -> Self {
+        let (bytes_per_s, is_measured) = match (before, after) {
+            (Some(before), Some(after)) => {
+                let mean = f64::midpoint(before, after);
+                (mean, (before - after).abs() <= PROBES_APART * mean)
+            }
+            (Some(one), None) | (None, Some(one)) => (one, false),
+            (None, None) => (ORIGIN_GUESS, false),
+        };
+        let origin = if is_measured {
+            Origin::Measured
+        } else {
+            Origin::Estimated
+        };
+        let raw = Self {
+            bytes_per_s,
+            origin,
         };
         match limit {
             Some(limit) if limit < raw.bytes_per_s => Self {
@@ -67,12 +75,6 @@ impl Bandwidth {
             },
         }
     }
-}
-
-/// Mean of two probes around a run, or `None` if they are too far apart to say anything.
-pub fn mean_of_probes(before: f64, after: f64) -> Option<f64> {
-    let mean = f64::midpoint(before, after);
-    ((before - after).abs() <= PROBES_APART * mean).then_some(mean)
 }
 
 /// What sets the bound.
@@ -168,14 +170,25 @@ mod tests {
 
     #[test]
     fn a_limit_caps_and_far_probes_are_void() {
-        let limited = Bandwidth::origin(Some(1e9), Some(20e6));
+        let limited = Bandwidth::origin(Some(1e9), Some(1e9), Some(20e6));
         assert_eq!((limited.bytes_per_s, limited.origin), (20e6, Origin::Limit));
-        assert_eq!(Bandwidth::origin(None, None).origin, Origin::Estimated);
         assert_eq!(
-            Bandwidth::origin(Some(1e9), Some(2e9)).origin,
-            Origin::Measured
+            Bandwidth::origin(None, None, None).origin,
+            Origin::Estimated
         );
-        assert_eq!(mean_of_probes(1.0, 1.05), Some(1.025));
-        assert_eq!(mean_of_probes(1.0, 1.2), None);
+        let agree = Bandwidth::origin(Some(1e9), Some(1.05e9), Some(2e9));
+        assert_eq!(
+            (agree.bytes_per_s, agree.origin),
+            (1.025e9, Origin::Measured)
+        );
+        let apart = Bandwidth::origin(Some(1e9), Some(1.2e9), None);
+        assert_eq!(
+            (apart.bytes_per_s, apart.origin),
+            (1.1e9, Origin::Estimated)
+        );
+        assert_eq!(
+            Bandwidth::origin(Some(1e9), None, None).origin,
+            Origin::Estimated
+        );
     }
 }

@@ -78,7 +78,7 @@ fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
         .resolved()
         .origin_limit
         .map(larder_pool::units::BytesPerSec::get);
-    let origin = Bandwidth::origin(probe, limit);
+    let origin = Bandwidth::origin(probe, None, limit);
     let memory = Bandwidth::memory(None);
     let step = dense_step(session);
     let context = session.resolved().context;

@@ -2,7 +2,7 @@
 
 use super::size::{memory, rate};
 use super::table::{Table, width};
-use crate::bound::{Bandwidth, BoundBy, DenseStep, Origin, mean_of_probes};
+use crate::bound::{Bandwidth, BoundBy, DenseStep, Origin};
 use crate::session::{Generated, Session};
 use larder_pool::sys::limits::resident_bytes;
 use serde::Serialize;
@@ -94,11 +94,7 @@ impl RunReport {
             .resolved()
             .origin_limit
             .map(larder_pool::units::BytesPerSec::get);
-        let measured = match (probes.origin_before, probes.origin_after) {
-            (Some(before), Some(after)) => mean_of_probes(before, after),
-            _ => None,
-        };
-        let origin = Bandwidth::origin(measured, limit);
+        let origin = Bandwidth::origin(probes.origin_before, probes.origin_after, limit);
         let memory = Bandwidth::memory(probes.memory);
         let step = dense_step(session);
         let first = prompt_tokens as u64;

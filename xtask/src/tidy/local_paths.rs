@@ -4,7 +4,7 @@ use super::finding::Finding;
 use super::tree::Tree;
 
 /// Written without the slash at the end, so that this file passes its own rule.
-const FOLDERS: [&str; 3] = ["/home", "/root", "/work"];
+const FOLDERS: [&str; 3] = ["/home", "/root", "/Users"];
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
