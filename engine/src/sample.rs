@@ -1,7 +1,10 @@
 //! Choosing a token from logits.
 //!
-//! Order of the filters: repeat penalty, temperature, top-k, top-p, min-p. At temperature 0 the
-//! token with the highest logit wins, the lowest id among equals; nothing is random then.
+//! 1. The repeat penalty changes the logits of the last tokens, prompt included.
+//! 2. At temperature 0 the highest logit wins, the lowest id among equals; nothing is random.
+//! 3. The temperature divides the logits; shares below are of the softmax of that.
+//! 4. Top-k, then top-p of what top-k left, then min-p.
+//! 5. One draw of what is left, by its weight.
 
 /// How to choose. Values that filter nothing: temperature 1, top-k 0, top-p 1, min-p 0, repeat
 /// penalty 1.
@@ -42,6 +45,14 @@ impl Sampler {
         }
     }
 
+    /// Lets the repeat penalty see tokens that were not chosen here, such as the prompt.
+    pub fn remember(&mut self, tokens: &[u32]) {
+        let seen = tokens.len().saturating_sub(REPEAT_WINDOW);
+        self.recent.extend_from_slice(&tokens[seen..]);
+        let old = self.recent.len().saturating_sub(REPEAT_WINDOW);
+        self.recent.drain(..old);
+    }
+
     /// Chooses the next token and remembers it.
     pub fn sample(&mut self, logits: &mut [f32]) -> Result<u32, NotANumber> {
         if let Some(token) = logits.iter().position(|logit| logit.is_nan()) {
@@ -55,10 +66,7 @@ impl Sampler {
         } else {
             self.draw(logits)
         };
-        if self.recent.len() == REPEAT_WINDOW {
-            self.recent.remove(0);
-        }
-        self.recent.push(token);
+        self.remember(&[token]);
         Ok(token)
     }
 
@@ -72,7 +80,9 @@ impl Sampler {
         seen.sort_unstable();
         seen.dedup();
         for token in seen {
-            let logit = &mut logits[token as usize];
+            let Some(logit) = logits.get_mut(token as usize) else {
+                continue;
+            };
             *logit = if *logit > 0.0 {
                 *logit / penalty
             } else {
@@ -82,54 +92,69 @@ impl Sampler {
     }
 
     fn draw(&mut self, logits: &[f32]) -> u32 {
-        let SampleOptions {
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            ..
-        } = self.options;
-        let keep = if top_k == 0 { logits.len() } else { top_k };
-        let candidates = top(logits, keep);
-        let highest = candidates[0].1;
-        if highest.is_infinite() {
-            return candidates[0].0;
+        let best = argmax(logits);
+        if logits[best as usize].is_infinite() {
+            return best;
         }
-        let mut weights: Vec<(u32, f64)> = candidates
-            .into_iter()
-            .map(|(token, logit)| {
-                (
-                    token,
-                    (f64::from(logit - highest) / f64::from(temperature)).exp(),
-                )
-            })
-            .collect();
-        let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
-        let mut sum = 0.0;
-        let nucleus = weights
-            .iter()
-            .position(|(_, weight)| {
-                sum += weight;
-                sum >= f64::from(top_p) * total
-            })
-            .map_or(weights.len(), |last| last + 1);
-        weights.truncate(nucleus);
-        // The first weight is 1: min-p compares with it.
-        weights.retain(|&(_, weight)| weight >= f64::from(min_p));
-        let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
+        let kept = filter(&self.options, logits);
+        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
         let mut left = self.random.unit() * total;
-        for &(token, weight) in &weights {
+        for &(token, weight) in &kept {
             left -= weight;
             if left < 0.0 {
                 return token;
             }
         }
-        weights[weights.len() - 1].0
+        // Rounding left a little: it belongs to the last token that can be drawn at all.
+        let drawable = kept.iter().rev().find(|&&(_, weight)| weight > 0.0);
+        drawable.map_or(best, |&(token, _)| token)
     }
+}
+
+/// Tokens that pass the filters, with their weights. The highest logit has weight 1.
+fn filter(options: &SampleOptions, logits: &[f32]) -> Vec<(u32, f64)> {
+    let highest = logits[argmax(logits) as usize];
+    let temperature = f64::from(options.temperature);
+    let weigh = |(token, logit): (u32, f32)| {
+        (
+            token,
+            ((f64::from(logit) - f64::from(highest)) / temperature).exp(),
+        )
+    };
+    let mut kept: Vec<(u32, f64)> = if (1..logits.len()).contains(&options.top_k) {
+        top(logits, options.top_k).into_iter().map(weigh).collect()
+    } else {
+        (0..).zip(logits.iter().copied()).map(weigh).collect()
+    };
+    keep_nucleus(&mut kept, f64::from(options.top_p));
+    kept.retain(|&(_, weight)| weight >= f64::from(options.min_p));
+    kept
+}
+
+/// Keeps the heaviest tokens that make up `share` of all.
+///
+/// Sorting a whole vocabulary costs milliseconds a token, so the light ones go first: tokens below
+/// the mean weight of what is cut off cannot weigh more than that together.
+/// Source: Holtzman et al., The Curious Case of Neural Text Degeneration, 2020.
+fn keep_nucleus(weights: &mut Vec<(u32, f64)>, share: f64) {
+    if share >= 1.0 {
+        return;
+    }
+    let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
+    let light = (1.0 - share) * total / weights.len() as f64;
+    weights.retain(|&(_, weight)| weight >= light);
+    weights.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let mut sum = 0.0;
+    let enough = weights.iter().position(|(_, weight)| {
+        sum += weight;
+        sum >= share * total
+    });
+    weights.truncate(enough.map_or(weights.len(), |last| last + 1));
 }
 
 /// The token with the highest logit; the lowest id among equals.
 pub fn argmax(logits: &[f32]) -> u32 {
+    assert!(!logits.is_empty(), "a vocabulary has tokens");
     let mut best = 0;
     for (token, &logit) in logits.iter().enumerate() {
         if logit > logits[best] {
@@ -139,14 +164,12 @@ pub fn argmax(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// The `count` highest logits, highest first, the lower id among equals.
+/// The `count` highest logits, highest first, the lower id among equals (as [`argmax`]).
 pub fn top(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
-    let mut order: Vec<(u32, f32)> = logits
-        .iter()
-        .enumerate()
-        .map(|(token, &logit)| (token as u32, logit))
-        .collect();
-    let higher = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    let mut order: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+    // Adding 0 makes the two zeros one: `total_cmp` tells them apart.
+    let higher =
+        |a: &(u32, f32), b: &(u32, f32)| (b.1 + 0.0).total_cmp(&(a.1 + 0.0)).then(a.0.cmp(&b.0));
     if count < order.len() {
         order.select_nth_unstable_by(count, higher);
         order.truncate(count);
@@ -155,14 +178,22 @@ pub fn top(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
     order
 }
 
-/// Negative log-likelihood of `token`, in nats.
+/// Negative log-likelihood of `token`, in nats: 0 if it is certain, infinite if impossible.
+///
+/// Infinite logits share all the likelihood between them.
 pub fn nll(logits: &[f32], token: u32) -> f64 {
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits
-        .iter()
-        .map(|&logit| f64::from(logit - highest).exp())
-        .sum();
-    sum.ln() - f64::from(logits[token as usize] - highest)
+    let highest = f64::from(logits[argmax(logits) as usize]);
+    // Infinity less itself is no number; equals are no further apart than 0.
+    let below = |logit: f32| {
+        let logit = f64::from(logit);
+        if logit == highest {
+            0.0
+        } else {
+            logit - highest
+        }
+    };
+    let sum: f64 = logits.iter().map(|&logit| below(logit).exp()).sum();
+    sum.ln() - below(logits[token as usize])
 }
 
 /// Source: Blackman and Vigna, xoshiro256++, 2019; seeded by SplitMix64.
@@ -276,6 +307,14 @@ mod tests {
         });
         assert_eq!(sampler.sample(&mut [2.0, 1.5, -1.0]), Ok(0));
         assert_eq!(sampler.sample(&mut [2.0, 1.5, -1.0]), Ok(1));
+        let mut sampler = Sampler::new(SampleOptions {
+            repeat_penalty: 2.0,
+            ..options(0.0)
+        });
+        sampler.remember(&[9; 3 * REPEAT_WINDOW]);
+        sampler.remember(&[0]);
+        assert_eq!(sampler.recent.len(), REPEAT_WINDOW);
+        assert_eq!(sampler.sample(&mut [2.0, 1.5, -1.0]), Ok(1));
     }
 
     #[test]
@@ -300,5 +339,101 @@ mod tests {
             [(1, 5.0), (2, 5.0), (3, 2.0)]
         );
         assert_eq!(top(&[1.0], 5), [(0, 1.0)]);
+        let zeros = [-1.0, -0.0, 0.0];
+        assert_eq!(top(&zeros, 1)[0].0, argmax(&zeros));
+    }
+
+    #[test]
+    fn likelihoods_hold_at_the_ends() {
+        let (plus, minus) = (f32::INFINITY, f32::NEG_INFINITY);
+        assert_eq!(nll(&[1.0, minus], 0), 0.0);
+        assert_eq!(nll(&[1.0, minus], 1), f64::INFINITY);
+        assert_eq!(nll(&[1.0, plus, plus], 1), 2f64.ln());
+        assert_eq!(nll(&[1.0, plus], 0), f64::INFINITY);
+        assert_eq!(nll(&[minus; 4], 3), 4f64.ln());
+        assert_eq!(nll(&[f32::MAX, f32::MIN], 0), 0.0);
+    }
+
+    /// Tokens that pass, by sorting everything and looking at one after the other.
+    fn filter_naively(options: &SampleOptions, logits: &[f32]) -> Vec<u32> {
+        let weight = |logit: f32| {
+            let highest = logits[argmax(logits) as usize];
+            ((f64::from(logit) - f64::from(highest)) / f64::from(options.temperature)).exp()
+        };
+        let count = match options.top_k {
+            0 => logits.len(),
+            count => count,
+        };
+        let order = top(logits, count);
+        let total: f64 = order.iter().map(|&(_, logit)| weight(logit)).sum();
+        let (mut kept, mut sum) = (Vec::new(), 0.0);
+        for (token, logit) in order {
+            if sum >= f64::from(options.top_p) * total && options.top_p < 1.0 {
+                break;
+            }
+            sum += weight(logit);
+            if weight(logit) >= f64::from(options.min_p) {
+                kept.push(token);
+            }
+        }
+        kept.sort_unstable();
+        kept
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn filters_keep_what_sorting_everything_keeps(
+            logits in proptest::collection::vec(-12i8..12, 1..60),
+            temperature in 0.05f32..4.0,
+            top_k in 0usize..70,
+            top_p in 0.001f32..1.0,
+            min_p in 0.0f32..1.0,
+        ) {
+            let logits: Vec<f32> = logits.into_iter().map(f32::from).collect();
+            let base = SampleOptions { top_k, ..options(temperature) };
+            for options in [
+                SampleOptions { top_p, ..base },
+                SampleOptions { min_p, ..base },
+                SampleOptions { top_p, min_p, ..base },
+            ] {
+                let mut found: Vec<u32> = filter(&options, &logits).iter().map(|kept| kept.0).collect();
+                found.sort_unstable();
+                // Where the share ends exactly on a token, the order of the sums may decide.
+                let expected = filter_naively(&options, &logits);
+                let differ = found.len().abs_diff(expected.len());
+                proptest::prop_assert!(differ <= 1, "{found:?} for {expected:?}");
+                let lesser = if found.len() < expected.len() { &found } else { &expected };
+                let greater = if found.len() < expected.len() { &expected } else { &found };
+                proptest::prop_assert!(lesser.iter().all(|token| greater.contains(token)));
+                proptest::prop_assert!(!found.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_big_vocabulary_is_drawn_from_in_milliseconds() {
+        let logits: Vec<f32> = (0..200_000u32)
+            .map(|token| (token.wrapping_mul(2_654_435_761) >> 16) as f32 / 6e3)
+            .collect();
+        for options in [
+            options(1.0),
+            SampleOptions {
+                top_p: 0.9,
+                ..options(0.8)
+            },
+            SampleOptions {
+                top_k: 40,
+                ..options(0.8)
+            },
+        ] {
+            let mut sampler = Sampler::new(options);
+            let start = std::time::Instant::now();
+            sampler.sample(&mut logits.clone()).expect("numbers");
+            println!(
+                "{:?}: {:?}",
+                (options.top_k, options.top_p),
+                start.elapsed()
+            );
+        }
     }
 }

@@ -233,7 +233,7 @@ fn sampling_repeats_with_its_seed() {
 fn slow_run(model: &Path, folder: &Path) -> std::process::Child {
     let logits = folder.join("out.npy");
     let ids: Vec<String> = (3..200).map(|id| id.to_string()).collect();
-    let child = larder()
+    let mut child = larder()
         .args([
             "score",
             text(model),
@@ -255,15 +255,19 @@ fn slow_run(model: &Path, folder: &Path) -> std::process::Child {
         .expect("the binary starts");
     let tasks = PathBuf::from(format!("/proc/{}/task", child.id()));
     let begun = Instant::now();
-    loop {
+    while begun.elapsed() < Duration::from_secs(20) {
         let threads = std::fs::read_dir(&tasks).into_iter().flatten().flatten();
         let mut names = threads.filter_map(|task| std::fs::read(task.path().join("comm")).ok());
         if names.any(|name| name.starts_with(b"larder-origin")) {
             return child;
         }
-        assert!(begun.elapsed() < Duration::from_secs(20), "the run begins");
         std::thread::yield_now();
     }
+    child
+        .kill()
+        .and_then(|()| child.wait())
+        .expect("the run ends");
+    panic!("the run did not begin");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::session::SessionOptions;
 use larder_cpu::{Isa, KvType};
 use larder_pool::sys::limits::available_bytes;
 use larder_pool::units::BytesPerSec;
+use std::cell::LazyCell;
 
 /// Threads that can be asked for.
 const THREADS_MAX: usize = 1024;
@@ -17,28 +18,75 @@ fn usage<T>(result: Result<T, String>) -> Result<T, CliError> {
     result.map_err(CliError::Usage)
 }
 
+/// What the tier specifications add up to.
+#[derive(Debug, Default)]
+struct Tiers {
+    fast_bytes: Option<u64>,
+    node: Option<u32>,
+    /// Of the one path, origin to dram.
+    limit: Option<BytesPerSec>,
+}
+
+impl Tiers {
+    fn read(specs: &[String], whole: impl Fn() -> u64) -> Result<Self, String> {
+        let mut tiers = Self::default();
+        let mut names = Vec::new();
+        for text in specs {
+            let spec = parse_tier(text, &whole)?;
+            if names.contains(&spec.name()) {
+                return Err(format!("--tier {}: given twice; give one", spec.name()));
+            }
+            names.push(spec.name());
+            let limit = match spec {
+                TierSpec::Origin { limit } => limit,
+                TierSpec::Dram { bytes, node, limit } => {
+                    (tiers.fast_bytes, tiers.node) = (Some(bytes), node);
+                    limit
+                }
+            };
+            tiers.limit = match (tiers.limit, limit) {
+                // Both ends of the path are held to a rate: the slower one counts.
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            };
+        }
+        Ok(tiers)
+    }
+
+    fn set_fast(&mut self, bytes: u64) -> Result<(), String> {
+        match self.fast_bytes.replace(bytes) {
+            Some(dram) if dram != bytes => Err(format!(
+                "--fast and --tier dram give two sizes, {bytes} and {dram} bytes; give one"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl KernelsArg {
+    /// The instruction set, if this CPU has it.
+    fn resolve(self) -> Result<Isa, CliError> {
+        let isa = match self {
+            Self::Auto => Isa::detect(),
+            Self::Reference => Isa::Reference,
+            Self::Portable => Isa::Portable,
+            Self::Avx2 => Isa::Avx2,
+            Self::Avx512 => Isa::Avx512,
+        };
+        usage(isa.check().map_err(|error| format!("--{error}")))?;
+        Ok(isa)
+    }
+}
+
 impl EngineArgs {
     /// Checks what was typed against itself and this machine.
     pub(super) fn resolve(&self) -> Result<SessionOptions, CliError> {
-        let mut fast_bytes = None;
+        // Measured at most once, so that two shares are of the same whole.
+        let available = LazyCell::new(available_bytes);
+        let mut tiers = usage(Tiers::read(&self.tier, || *available))?;
         if let Some(text) = &self.fast {
-            let size = parse_size(text, available_bytes).map_err(|e| format!("--fast: {e}"));
-            fast_bytes = Some(usage(size)?);
-        }
-        let mut origin_limit: Option<BytesPerSec> = None;
-        let mut numa_node = None;
-        for text in &self.tier {
-            match usage(parse_tier(text))? {
-                TierSpec::Origin { limit } => origin_limit = limit.or(origin_limit),
-                TierSpec::Dram { bytes, node } => match fast_bytes {
-                    Some(fast) if fast != bytes => {
-                        return Err(CliError::Usage(format!(
-                            "--fast and --tier dram give two sizes, {fast} and {bytes} bytes; give one"
-                        )));
-                    }
-                    _ => (fast_bytes, numa_node) = (Some(bytes), node),
-                },
-            }
+            let size = parse_size(text, || *available).map_err(|e| format!("--fast: {e}"));
+            usage(size.and_then(|bytes| tiers.set_fast(bytes)))?;
         }
         let threads = match self.threads {
             Some(count @ 1..=THREADS_MAX) => count,
@@ -54,7 +102,7 @@ impl EngineArgs {
             ));
         }
         Ok(SessionOptions {
-            fast_bytes,
+            fast_bytes: tiers.fast_bytes,
             context: self.context,
             kv_type: match self.kv_type {
                 KvTypeArg::Auto => None,
@@ -62,16 +110,10 @@ impl EngineArgs {
                 KvTypeArg::F16 => Some(KvType::F16),
                 KvTypeArg::Q8 => Some(KvType::Q8),
             },
-            isa: match self.kernels {
-                KernelsArg::Auto => Isa::detect(),
-                KernelsArg::Reference => Isa::Reference,
-                KernelsArg::Portable => Isa::Portable,
-                KernelsArg::Avx2 => Isa::Avx2,
-                KernelsArg::Avx512 => Isa::Avx512,
-            },
+            isa: self.kernels.resolve()?,
             threads,
-            origin_limit,
-            node: numa_node,
+            origin_limit: tiers.limit,
+            node: tiers.node,
             prefill_rows: None,
         })
     }
@@ -119,5 +161,90 @@ impl SamplingArgs {
             repeat_penalty,
             seed,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::{Cli, Command};
+    use super::*;
+    use clap::Parser;
+
+    fn resolve(arguments: &[&str]) -> Result<SessionOptions, String> {
+        let cli = Cli::try_parse_from(["larder", "plan", "m.gguf"].iter().chain(arguments))
+            .map_err(|error| error.to_string())?;
+        let Command::Plan(plan) = cli.command else {
+            panic!("plan was typed");
+        };
+        plan.engine.resolve().map_err(|error| {
+            assert_eq!(error.exit_code(), 2);
+            error.to_string()
+        })
+    }
+
+    #[test]
+    fn nothing_typed_leaves_the_choice_to_the_engine() {
+        let options = resolve(&[]).expect("defaults");
+        assert_eq!(options.fast_bytes, None);
+        assert_eq!(options.context, None);
+        assert_eq!(options.kv_type, None);
+        assert_eq!(options.origin_limit, None);
+        assert_eq!(options.isa, Isa::detect());
+        assert!(options.threads >= 1);
+    }
+
+    #[test]
+    fn the_fast_tier_and_its_link_come_from_either_option() {
+        for arguments in [
+            &["--fast", "2MiB", "--tier", "origin,limit=5MB/s"][..],
+            &["--tier", "dram=2MiB,limit=5MB/s"],
+            &["--fast", "2MiB", "--tier", "dram=2048KiB,limit=5MB"],
+            &[
+                "--tier",
+                "dram=2MiB,limit=9MB/s",
+                "--tier",
+                "origin,limit=5MB/s",
+            ],
+        ] {
+            let options = resolve(arguments).expect("good use");
+            assert_eq!(options.fast_bytes, Some(2 << 20), "{arguments:?}");
+            assert_eq!(options.origin_limit, BytesPerSec::new(5e6), "{arguments:?}");
+        }
+        let half = resolve(&["--fast", "50%", "--tier", "dram=50%"]).expect("one whole");
+        assert!(half.fast_bytes > Some(0));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (arguments, part) in [
+            (&["--fast", "some"][..], "--fast: 'some'"),
+            (&["--fast", "1MiB", "--tier", "dram=2MiB"], "two sizes"),
+            (
+                &["--tier", "origin", "--tier", "origin"],
+                "origin: given twice",
+            ),
+            (
+                &["--tier", "dram=1", "--tier", "dram=1"],
+                "dram: given twice",
+            ),
+            (&["--tier", "hbm=auto"], "no such tier yet"),
+            (&["--threads", "0"], "--threads 0"),
+            (&["--context", "0"], "--context 0"),
+            (&["--kernels", "mmx"], "possible values"),
+        ] {
+            let error = resolve(arguments).expect_err(part);
+            assert!(error.contains(part), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn kernels_that_this_cpu_lacks_are_bad_use() {
+        for (arg, isa) in [("avx2", Isa::Avx2), ("avx512", Isa::Avx512)] {
+            match (resolve(&["--kernels", arg]), isa.check()) {
+                (Ok(options), Ok(())) => assert_eq!(options.isa, isa),
+                (Err(said), Err(error)) => assert!(said.contains(&error.missing), "{said}"),
+                (found, check) => panic!("{arg}: {found:?} but {check:?}"),
+            }
+        }
     }
 }

@@ -48,6 +48,9 @@ impl CliError {
 }
 
 /// The chain of causes in one line, each said once.
+///
+/// Errors quote names from model files. Their control characters are escaped, so that a file
+/// cannot steer the terminal.
 pub(super) fn one_line(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
@@ -58,7 +61,16 @@ pub(super) fn one_line(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut shown = String::with_capacity(line.len());
+    for letter in line.chars() {
+        if letter.is_control() {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -73,6 +85,8 @@ mod tests {
             source,
         };
         assert_eq!(one_line(&error), "out.npy: disk full");
+        let error = CliError::Usage("name\t\u{1b}[2J\u{7}".to_owned());
+        assert_eq!(one_line(&error), "name \\u{1b}[2J\\u{7}");
         let source = io::Error::from(io::ErrorKind::BrokenPipe);
         assert!(matches!(CliError::output(source), CliError::Closed));
     }

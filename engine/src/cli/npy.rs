@@ -5,6 +5,7 @@
 
 use super::error::CliError;
 use larder_pool::sys::newfile::NewFile;
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -33,11 +34,16 @@ fn header(rows: usize, cols: usize) -> Vec<u8> {
 }
 
 impl NpyWriter {
+    /// Starts the file. Devices, pipes and folders are refused: naming the file would replace
+    /// them.
     pub(super) fn create(path: &Path, rows: usize, cols: usize) -> Result<Self, CliError> {
         let fail = |source| CliError::File {
             path: path.to_owned(),
             source,
         };
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(fail(io::Error::other("exists and is no plain file")));
+        }
         let mut file = BufWriter::with_capacity(1 << 20, NewFile::create(path).map_err(fail)?);
         file.write_all(&header(rows, cols)).map_err(fail)?;
         Ok(Self {
@@ -100,5 +106,15 @@ mod tests {
         let writer = NpyWriter::create(&path, 1, 1).expect("create again");
         drop(writer);
         assert_eq!(std::fs::read(&path).expect("the old one stays"), bytes);
+    }
+
+    #[test]
+    fn devices_and_folders_are_left_alone() {
+        let folder = tempfile::tempdir().expect("temp folder");
+        for path in [folder.path(), Path::new("/dev/null")] {
+            let error = NpyWriter::create(path, 1, 1).err().expect("refused");
+            assert_eq!(error.exit_code(), 1);
+            assert!(error.to_string().contains(&path.display().to_string()));
+        }
     }
 }

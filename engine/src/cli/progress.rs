@@ -10,6 +10,7 @@ const PLAIN_EVERY: Duration = Duration::from_secs(5);
 /// Progress of `total` tokens.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
+    is_plain: bool,
     what: &'static str,
     total: u64,
     done: u64,
@@ -19,8 +20,8 @@ pub(super) struct Progress {
 impl Progress {
     /// Shows nothing where standard output shows the work itself.
     pub(super) fn new(what: &'static str, total: u64, is_shown_elsewhere: bool) -> Self {
-        let is_terminal = std::io::stderr().is_terminal() && !is_shown_elsewhere;
-        let bar = is_terminal.then(|| {
+        let is_terminal = std::io::stderr().is_terminal();
+        let bar = (is_terminal && !is_shown_elsewhere).then(|| {
             let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
@@ -29,6 +30,8 @@ impl Progress {
         });
         Self {
             bar,
+            // Lines between those of the work, on the same terminal, would tear it apart.
+            is_plain: !is_terminal,
             what,
             total,
             done: 0,
@@ -41,7 +44,7 @@ impl Progress {
         self.done += 1;
         if let Some(bar) = &self.bar {
             bar.inc(1);
-        } else if self.said.elapsed() > PLAIN_EVERY {
+        } else if self.is_plain && self.said.elapsed() > PLAIN_EVERY {
             self.said = Instant::now();
             let Self {
                 what, done, total, ..

@@ -47,6 +47,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
         stop,
     };
     let mut sampler = Sampler::new(sampling);
+    sampler.remember(&prompt);
     let mut failure = None;
     let made = session.generate(
         &generate,

@@ -1,7 +1,6 @@
 //! Tier specifications: `NAME[=VALUE][,key=value]...`.
 
 use super::size::{parse_rate, parse_size};
-use larder_pool::sys::limits::available_bytes;
 use larder_pool::units::BytesPerSec;
 
 /// Tiers that larder knows but this build has no driver for.
@@ -13,16 +12,35 @@ pub(super) enum TierSpec {
     /// The model files; only their link can be limited.
     Origin { limit: Option<BytesPerSec> },
     /// Local memory: the fast tier.
-    Dram { bytes: u64, node: Option<u32> },
+    Dram {
+        bytes: u64,
+        /// NUMA node that the memory is bound to.
+        node: Option<u32>,
+        limit: Option<BytesPerSec>,
+    },
 }
 
-/// Reads one specification.
-pub(super) fn parse_tier(text: &str) -> Result<TierSpec, String> {
+impl TierSpec {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Origin { .. } => "origin",
+            Self::Dram { .. } => "dram",
+        }
+    }
+}
+
+/// Reads one specification; shares are of what `whole` gives.
+pub(super) fn parse_tier(text: &str, whole: impl FnOnce() -> u64) -> Result<TierSpec, String> {
     let mut fields = text.split(',');
     let head = fields.next().unwrap_or_default();
     let (name, value) = head
         .split_once('=')
         .map_or((head, None), |(n, v)| (n, Some(v)));
+    if ABSENT.contains(&name) {
+        return Err(format!(
+            "--tier {name}: this build has no such tier yet; it has dram and origin"
+        ));
+    }
     let options: Vec<(&str, &str)> = fields
         .map(|field| {
             field
@@ -30,25 +48,18 @@ pub(super) fn parse_tier(text: &str) -> Result<TierSpec, String> {
                 .ok_or_else(|| format!("--tier {text}: '{field}' has no value"))
         })
         .collect::<Result<_, _>>()?;
-    if ABSENT.contains(&name) {
-        return Err(format!(
-            "--tier {name}: this build has no such tier yet; it has dram and origin"
-        ));
-    }
     match (name, value) {
         ("origin", None) => Ok(TierSpec::Origin {
-            limit: limit(text, &options)?,
+            limit: read_options(text, &options, &["limit"])?.limit,
         }),
         ("origin", Some(_)) => Err(format!(
             "--tier {text}: origin is the model files, no value"
         )),
         ("dram", Some(value)) => {
             let bytes =
-                parse_size(value, available_bytes).map_err(|e| format!("--tier {text}: {e}"))?;
-            Ok(TierSpec::Dram {
-                bytes,
-                node: node(text, &options)?,
-            })
+                parse_size(value, whole).map_err(|error| format!("--tier {text}: {error}"))?;
+            let Options { node, limit } = read_options(text, &options, &["node", "limit"])?;
+            Ok(TierSpec::Dram { bytes, node, limit })
         }
         ("dram", None) => Err(format!("--tier {text}: give its size, dram=8GiB")),
         _ => Err(format!(
@@ -57,56 +68,68 @@ pub(super) fn parse_tier(text: &str) -> Result<TierSpec, String> {
     }
 }
 
-fn node(text: &str, options: &[(&str, &str)]) -> Result<Option<u32>, String> {
-    match options {
-        [] => Ok(None),
-        [("node", value)] => {
+/// Options behind the name of a tier.
+#[derive(Default)]
+struct Options {
+    node: Option<u32>,
+    /// The rate that the tier's paths are held to.
+    limit: Option<BytesPerSec>,
+}
+
+/// Reads the options that a tier knows, each at most once.
+fn read_options(text: &str, given: &[(&str, &str)], known: &[&str]) -> Result<Options, String> {
+    let mut options = Options::default();
+    for (at, &(key, value)) in given.iter().enumerate() {
+        if !known.contains(&key) {
+            let known = known.join(", ");
+            return Err(format!(
+                "--tier {text}: unknown option '{key}'; known: {known}"
+            ));
+        }
+        if given[..at].iter().any(|&(before, _)| before == key) {
+            return Err(format!("--tier {text}: {key} is given twice"));
+        }
+        if key == "node" {
             let node = value
                 .parse()
                 .map_err(|_| format!("--tier {text}: '{value}' is no node"))?;
-            Ok(Some(node))
+            options.node = Some(node);
+        } else {
+            let rate = parse_rate(value).map_err(|error| format!("--tier {text}: {error}"))?;
+            options.limit = BytesPerSec::new(rate);
         }
-        [("node", _), ..] => Err(format!("--tier {text}: dram takes node once, nothing else")),
-        [(key, _), ..] => Err(format!(
-            "--tier {text}: unknown option '{key}'; known is node"
-        )),
     }
-}
-
-fn limit(text: &str, options: &[(&str, &str)]) -> Result<Option<BytesPerSec>, String> {
-    let mut limit = None;
-    for &(key, value) in options {
-        if key != "limit" {
-            return Err(format!(
-                "--tier {text}: unknown option '{key}'; known is limit"
-            ));
-        }
-        if limit.is_some() {
-            return Err(format!("--tier {text}: limit is given twice"));
-        }
-        let rate = parse_rate(value).map_err(|error| format!("--tier {text}: {error}"))?;
-        limit = BytesPerSec::new(rate);
-    }
-    Ok(limit)
+    Ok(options)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<TierSpec, String> {
+        parse_tier(text, || 1000)
+    }
+
     #[test]
     fn specifications_are_read() {
         let limit = BytesPerSec::new(20e6);
+        assert_eq!(parse("origin,limit=20MB/s"), Ok(TierSpec::Origin { limit }));
+        assert_eq!(parse("origin"), Ok(TierSpec::Origin { limit: None }));
         assert_eq!(
-            parse_tier("origin,limit=20MB/s"),
-            Ok(TierSpec::Origin { limit })
-        );
-        assert_eq!(parse_tier("origin"), Ok(TierSpec::Origin { limit: None }));
-        assert_eq!(
-            parse_tier("dram=1MiB"),
+            parse("dram=1MiB"),
             Ok(TierSpec::Dram {
                 bytes: 1 << 20,
-                node: None
+                node: None,
+                limit: None
+            })
+        );
+        let node = Some(2);
+        assert_eq!(
+            parse("dram=50%,node=2,limit=20MB/s"),
+            Ok(TierSpec::Dram {
+                bytes: 500,
+                node,
+                limit
             })
         );
     }
@@ -120,12 +143,14 @@ mod tests {
             ("origin,limit", "no value"),
             ("origin,limit=1,limit=2", "twice"),
             ("dram", "dram=8GiB"),
-            ("dram=1GiB,node=x", "'x'"),
-            ("dram=1GiB,limit=5", "limit"),
             ("dram=x", "'x'"),
+            ("dram=1,node=x", "'x'"),
+            ("dram=1,speed=0", "node, limit"),
+            ("nvme=/x,2GiB", "no such tier"),
+            ("dram=1,", "no value"),
             ("", "unknown"),
         ] {
-            let error = parse_tier(text).expect_err(text);
+            let error = parse(text).expect_err(text);
             assert!(error.contains(part), "{error}");
         }
     }

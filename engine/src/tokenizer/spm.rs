@@ -24,8 +24,8 @@ pub(super) struct Spm {
     /// Ids of the bytes that no piece has.
     bytes: Vec<Option<u32>>,
     unknown: Option<u32>,
-    /// Longest first; matched as they are before anything is merged.
-    user_defined: Vec<Box<str>>,
+    /// By first character, longest first; matched as they are before anything is merged.
+    user_defined: HashMap<char, Vec<Box<str>>>,
     adds_space: bool,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn open(
         scores,
         bytes: vec![None; 256],
         unknown: metadata.u32("tokenizer.ggml.unknown_token_id"),
-        user_defined: Vec::new(),
+        user_defined: HashMap::new(),
         adds_space,
     };
     let mut pieces = Pieces::default();
@@ -82,13 +82,17 @@ pub(super) fn open(
             continue;
         }
         pieces.push(token.replace(SPACE_MARK, " ").as_bytes());
-        if ty == USER_DEFINED && !token.is_empty() {
-            spm.user_defined.push(token.into());
+        if let (USER_DEFINED, Some(first)) = (ty, token.chars().next()) {
+            spm.user_defined
+                .entry(first)
+                .or_default()
+                .push(token.into());
         }
         spm.ids.entry(token.into()).or_insert(id);
     }
-    spm.user_defined
-        .sort_by_key(|token| std::cmp::Reverse(token.len()));
+    for tokens in spm.user_defined.values_mut() {
+        tokens.sort_by_key(|token| std::cmp::Reverse(token.len()));
+    }
     Ok(Tokenizer {
         encoder: Encoder::Spm(spm),
         pieces,
@@ -179,11 +183,16 @@ impl Spm {
 
     /// Text before the first user-defined token, and that token.
     fn next_user_defined<'a>(&'a self, text: &'a str) -> (&'a str, Option<&'a str>) {
-        let found = self
-            .user_defined
-            .iter()
-            .filter_map(|token| text.find(&**token).map(|at| (at, &**token)))
-            .min_by_key(|&(at, token)| (at, std::cmp::Reverse(token.len())));
+        if self.user_defined.is_empty() {
+            return (text, None);
+        }
+        let found = text.char_indices().find_map(|(at, first)| {
+            let tokens = self.user_defined.get(&first)?;
+            let token = tokens
+                .iter()
+                .find(|token| text[at..].starts_with(&***token))?;
+            Some((at, &**token))
+        });
         match found {
             Some((at, token)) => (&text[..at], Some(token)),
             None => (text, None),
