@@ -33,6 +33,33 @@ pub enum TokenizerError {
     UnknownToken { token: u32, size: usize },
 }
 
+/// Control tokens that end a text in the chat forms of well-known families, whether or not the
+/// file says so.
+const ENDINGS: [&str; 8] = [
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eom_id|>",
+    "<|end|>",
+    "<|return|>",
+    "<end_of_turn>",
+];
+
+/// Adds the well-known endings among `tokens` (in the order of their ids, with whether each is a
+/// control token) to those that the file names.
+fn endings<'a>(
+    tokens: impl Iterator<Item = (&'a str, bool)>,
+    mut special: SpecialTokens,
+) -> SpecialTokens {
+    for (id, (token, is_control)) in (0..).zip(tokens) {
+        if is_control && ENDINGS.contains(&token) && !special.eos.contains(&id) {
+            special.eos.push(id);
+        }
+    }
+    special
+}
+
 /// Encoder of one vocabulary.
 enum Encoder {
     Spm(spm::Spm),

@@ -117,7 +117,7 @@ def folder_model(path, model):
 
 def main():
     kinds = gguf.GGMLQuantizationType
-    prompt = [1] + [random.Random(5).randrange(3, 320) for _ in range(19)]
+    prompt = [1] + random.Random(5).sample(range(3, TINY.vocab), 19)
     for name, kind, tied, seed in [("tiny-f32", kinds.F32, False, 1), ("tiny-f16", kinds.F16, True, 2),
                                    ("tiny-q8_0", kinds.Q8_0, False, 3)]:
         path = HERE / "tiny" / f"{name}.gguf"

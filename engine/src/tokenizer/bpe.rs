@@ -3,7 +3,7 @@
 //! Source: Radford et al., GPT-2, 2019 (bytes as printable characters); the splitting patterns
 //! are those that each model family was trained with.
 
-use super::{Encoder, Pieces, Tokenizer, TokenizerError};
+use super::{Encoder, Pieces, Tokenizer, TokenizerError, endings};
 use crate::manifest::SpecialTokens;
 use crate::manifest::gguf::{Metadata, Strings};
 
@@ -69,7 +69,7 @@ pub(super) fn open(
             types.len()
         )));
     }
-    let mut library = tokenizers::Tokenizer::new(model(tokens, merges, pre)?);
+    let mut library = tokenizers::Tokenizer::new(model(tokens, &types, merges, pre)?);
     library.with_pre_tokenizer(Some(pre_tokenizer(pattern)?));
     let added: Vec<AddedToken> = tokens
         .iter()
@@ -80,6 +80,13 @@ pub(super) fn open(
     library
         .add_tokens(added)
         .map_err(|error| broken(format!("user-defined tokens: {error}")))?;
+    let special = endings(
+        tokens
+            .iter()
+            .zip(&types)
+            .map(|(token, &ty)| (token, ty == CONTROL)),
+        special,
+    );
     let mut pieces = Pieces::default();
     for (token, &ty) in tokens.iter().zip(&types) {
         match ty {
@@ -101,28 +108,50 @@ pub(super) fn open(
     })
 }
 
-fn model(tokens: &Strings, merges: &Strings, pre: &str) -> Result<BPE, TokenizerError> {
-    let vocab: Vocab = tokens
-        .iter()
-        .enumerate()
-        .map(|(id, token)| (token.to_owned(), id as u32))
+/// Vocabulary and merges for the library. Control tokens stay out: text never becomes one.
+fn model(
+    tokens: &Strings,
+    types: &[i32],
+    merges: &Strings,
+    pre: &str,
+) -> Result<BPE, TokenizerError> {
+    let vocab: Vocab = (0..)
+        .zip(tokens.iter().zip(types))
+        .filter(|(_, (_, ty))| **ty != CONTROL)
+        .map(|(id, (token, _))| (token.to_owned(), id))
         .collect();
-    let pairs = merges
-        .iter()
-        .enumerate()
-        .map(|(index, merge)| {
-            // A space inside a piece cannot be: bytes are written as other characters.
-            merge
-                .split_once(' ')
-                .map(|(left, right)| (left.to_owned(), right.to_owned()))
-                .ok_or_else(|| broken(format!("merge {index} has no two parts")))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    if let Some(byte) = (0..=255).find(|&byte| !vocab.contains_key(&char_of(byte).to_string())) {
+        return Err(broken(format!("no token for byte {byte}")));
+    }
+    let mut pairs = Vec::with_capacity(merges.len());
+    for (index, merge) in merges.iter().enumerate() {
+        // A space inside a piece cannot be: bytes are written as other characters.
+        let (left, right) = merge
+            .split_once(' ')
+            .ok_or_else(|| broken(format!("merge {index} has no two parts")))?;
+        check_merge(index, left, right, |piece| vocab.contains_key(piece))?;
+        pairs.push((left.to_owned(), right.to_owned()));
+    }
     BPE::builder()
         .vocab_and_merges(vocab, pairs)
         .ignore_merges(IGNORES_MERGES.contains(&pre))
         .build()
         .map_err(|error| broken(format!("merges: {error}")))
+}
+
+/// Both parts of a merge and what they make are tokens; the library relies on it.
+pub(super) fn check_merge(
+    index: usize,
+    left: &str,
+    right: &str,
+    is_token: impl Fn(&str) -> bool,
+) -> Result<(), TokenizerError> {
+    if is_token(left) && is_token(right) && is_token(&format!("{left}{right}")) {
+        return Ok(());
+    }
+    Err(broken(format!(
+        "merge {index} is not of tokens into a token"
+    )))
 }
 
 fn pre_tokenizer(pattern: &str) -> Result<PreTokenizerWrapper, TokenizerError> {
@@ -148,9 +177,12 @@ pub(super) fn bytes_of(piece: &str) -> Vec<u8> {
     bytes
 }
 
+const fn is_printable(byte: u8) -> bool {
+    matches!(byte, 33..=126 | 161..=172 | 174..=255)
+}
+
 /// Printable bytes stand for themselves; the others, in order, are the characters from U+0100.
 fn byte_of(letter: char) -> Option<u8> {
-    let is_printable = |byte: u8| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let code = u32::from(letter);
     if let Ok(byte) = u8::try_from(code) {
         return is_printable(byte).then_some(byte);
@@ -158,6 +190,15 @@ fn byte_of(letter: char) -> Option<u8> {
     (0..=255u8)
         .filter(|&byte| !is_printable(byte))
         .nth(code.checked_sub(256)? as usize)
+}
+
+/// The character that stands for a byte.
+pub(super) fn char_of(byte: u8) -> char {
+    if is_printable(byte) {
+        return char::from(byte);
+    }
+    let before = (0..byte).filter(|&byte| !is_printable(byte)).count() as u32;
+    char::from_u32(256 + before).expect("68 characters from U+0100 exist")
 }
 
 #[cfg(test)]
@@ -173,5 +214,6 @@ mod tests {
             .collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..=255).collect::<Vec<u8>>());
+        assert!((0..=255).all(|byte| byte_of(char_of(byte)) == Some(byte)));
     }
 }

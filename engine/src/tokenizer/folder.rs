@@ -21,8 +21,15 @@ pub(super) fn open(
     };
     let text = std::fs::read(&path).map_err(|error| fail(error.to_string()))?;
     let json: Value = serde_json::from_slice(&text).map_err(|error| fail(error.to_string()))?;
-    let library =
+    check_model(&json["model"])?;
+    let mut library =
         tokenizers::Tokenizer::from_bytes(&text).map_err(|error| fail(error.to_string()))?;
+    // The whole text, and nothing but the text: neither cut nor padded, nor read as control tokens.
+    library
+        .with_truncation(None)
+        .map_err(|error| fail(error.to_string()))?;
+    library.with_padding(None);
+    library.set_encode_special_tokens(true);
     let decoder = decoder_types(&json["decoder"]);
     let has = |name: &str| decoder.iter().any(|found| found == name);
     let is_byte_level = has("ByteLevel");
@@ -47,6 +54,38 @@ pub(super) fn open(
         adds_bos: bos.is_some(),
         strips_first_space: !is_byte_level && (has("Strip") || has("Metaspace")),
     }))
+}
+
+/// Checks of a BPE model that the library itself relies on.
+fn check_model(model: &Value) -> Result<(), TokenizerError> {
+    if model["type"] != "BPE" {
+        return Ok(());
+    }
+    let broken = |what: String| TokenizerError::Vocabulary { what };
+    for option in ["continuing_subword_prefix", "end_of_word_suffix"] {
+        if model[option].as_str().is_some_and(|text| !text.is_empty()) {
+            return Err(broken(format!("{option} is not supported")));
+        }
+    }
+    let vocab = model["vocab"]
+        .as_object()
+        .ok_or_else(|| broken("no vocabulary".to_owned()))?;
+    for (index, merge) in model["merges"].as_array().into_iter().flatten().enumerate() {
+        let pair = match merge {
+            Value::String(text) => text.split_once(' '),
+            Value::Array(parts) => match parts.as_slice() {
+                [Value::String(left), Value::String(right)] => {
+                    Some((left.as_str(), right.as_str()))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        let (left, right) =
+            pair.ok_or_else(|| broken(format!("merge {index} has no two parts")))?;
+        bpe::check_merge(index, left, right, |piece| vocab.contains_key(piece))?;
+    }
+    Ok(())
 }
 
 /// Types of a decoder and of those inside it.

@@ -2,9 +2,9 @@
 //!
 //! Source: Kudo and Richardson, SentencePiece, 2018 (its BPE mode), with llama's byte fallback.
 
-use super::{Encoder, Pieces, Tokenizer, TokenizerError};
+use super::{Encoder, Pieces, Tokenizer, TokenizerError, endings};
 use crate::manifest::SpecialTokens;
-use crate::manifest::gguf::Metadata;
+use crate::manifest::gguf::{Metadata, Strings};
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 
@@ -12,6 +12,7 @@ use std::collections::{BinaryHeap, HashMap};
 const SPACE_MARK: char = '\u{2581}';
 
 // Token types of GGUF.
+const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
@@ -60,7 +61,7 @@ pub(super) fn open(
     let adds_space = metadata
         .bool("tokenizer.ggml.add_space_prefix")
         .unwrap_or(true);
-    let mut spm = Spm {
+    let spm = Spm {
         ids: HashMap::with_capacity(tokens.len()),
         scores,
         bytes: vec![None; 256],
@@ -68,31 +69,9 @@ pub(super) fn open(
         user_defined: HashMap::new(),
         adds_space,
     };
-    let mut pieces = Pieces::default();
-    for (index, (token, &ty)) in tokens.iter().zip(&types).enumerate() {
-        let id = index as u32;
-        let byte = (ty == BYTE).then(|| byte_of(token)).flatten();
-        if let Some(byte) = byte {
-            spm.bytes[usize::from(byte)] = Some(id);
-            pieces.push(&[byte]);
-            continue;
-        }
-        if ty == CONTROL || ty == UNUSED {
-            pieces.push(b"");
-            continue;
-        }
-        pieces.push(token.replace(SPACE_MARK, " ").as_bytes());
-        if let (USER_DEFINED, Some(first)) = (ty, token.chars().next()) {
-            spm.user_defined
-                .entry(first)
-                .or_default()
-                .push(token.into());
-        }
-        spm.ids.entry(token.into()).or_insert(id);
-    }
-    for tokens in spm.user_defined.values_mut() {
-        tokens.sort_by_key(|token| std::cmp::Reverse(token.len()));
-    }
+    let is_control = types.iter().map(|&ty| ty == CONTROL);
+    let special = endings(tokens.iter().zip(is_control), special);
+    let (spm, pieces) = spm.with_tokens(tokens, &types);
     Ok(Tokenizer {
         encoder: Encoder::Spm(spm),
         pieces,
@@ -157,25 +136,49 @@ impl PartialEq for Merge {
 impl Eq for Merge {}
 
 impl Spm {
+    /// Takes the tokens in the order of their ids; also gives their bytes.
+    fn with_tokens(mut self, tokens: &Strings, types: &[i32]) -> (Self, Pieces) {
+        let mut pieces = Pieces::default();
+        for (id, (token, &ty)) in (0..).zip(tokens.iter().zip(types)) {
+            let byte = (ty == BYTE).then(|| byte_of(token)).flatten();
+            if let Some(byte) = byte {
+                self.bytes[usize::from(byte)] = Some(id);
+                pieces.push(&[byte]);
+                continue;
+            }
+            if matches!(ty, UNKNOWN | CONTROL | UNUSED) {
+                pieces.push(b"");
+                continue;
+            }
+            pieces.push(token.replace(SPACE_MARK, " ").as_bytes());
+            if let (USER_DEFINED, Some(first)) = (ty, token.chars().next()) {
+                let same = self.user_defined.entry(first).or_default();
+                same.push(token.into());
+            }
+            self.ids.entry(token.into()).or_insert(id);
+        }
+        for tokens in self.user_defined.values_mut() {
+            tokens.sort_by_key(|token| std::cmp::Reverse(token.len()));
+        }
+        (self, pieces)
+    }
+
     /// Appends the ids of `text`.
     pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
-        let mut rest = text;
-        let mut is_first = true;
+        if text.is_empty() {
+            return Ok(());
+        }
+        let prefix = if self.adds_space { " " } else { "" };
+        let marked = format!("{prefix}{text}").replace(' ', SPACE_MARK.encode_utf8(&mut [0; 4]));
+        let mut rest = marked.as_str();
         while !rest.is_empty() {
             let (plain, token) = self.next_user_defined(rest);
             if !plain.is_empty() {
-                let marked = plain.replace(' ', SPACE_MARK.encode_utf8(&mut [0; 4]));
-                let prefix = if self.adds_space && is_first {
-                    "\u{2581}"
-                } else {
-                    ""
-                };
-                self.merge(&format!("{prefix}{marked}"), ids)?;
+                self.merge(plain, ids)?;
             }
             if let Some(token) = token {
                 ids.push(self.ids[token]);
             }
-            is_first = false;
             rest = &rest[plain.len() + token.map_or(0, str::len)..];
         }
         Ok(())

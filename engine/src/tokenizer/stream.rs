@@ -35,26 +35,21 @@ impl<'a> StreamDecoder<'a> {
         String::from_utf8_lossy(&std::mem::take(&mut self.pending)).into_owned()
     }
 
+    /// Takes what is whole, and U+FFFD for what can never become a character.
     fn take_whole(&mut self) -> String {
+        let bytes = std::mem::take(&mut self.pending);
         let mut text = String::new();
-        loop {
-            match std::str::from_utf8(&self.pending) {
-                Ok(all) => {
-                    text.push_str(all);
-                    self.pending.clear();
-                    return text;
-                }
-                Err(error) => {
-                    let (good, rest) = self.pending.split_at(error.valid_up_to());
-                    text.push_str(&String::from_utf8_lossy(good));
-                    let Some(bad) = error.error_len() else {
-                        self.pending = rest.to_vec();
-                        return text;
-                    };
-                    text.push(char::REPLACEMENT_CHARACTER);
-                    self.pending = rest[bad..].to_vec();
-                }
+        let mut chunks = bytes.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            text.push_str(chunk.valid());
+            let is_cut = chunks.peek().is_none()
+                && std::str::from_utf8(chunk.invalid()).is_err_and(|e| e.error_len().is_none());
+            if is_cut {
+                self.pending = chunk.invalid().to_vec();
+            } else if !chunk.invalid().is_empty() {
+                text.push(char::REPLACEMENT_CHARACTER);
             }
         }
+        text
     }
 }

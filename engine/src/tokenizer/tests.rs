@@ -176,8 +176,10 @@ fn broken_vocabularies_are_refused() {
     ] {
         assert!(open(writer).is_some());
     }
+    let all = byte_tokens(&["ab"]);
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
     let bpe = |pre: &str, merges: &[&str]| {
-        let writer = tokens(&["a", "b", "ab"])
+        let writer = tokens(&all)
             .strings("tokenizer.ggml.merges", merges)
             .string("tokenizer.ggml.pre", pre);
         super::bpe::open(&writer.metadata(), special())
@@ -185,23 +187,45 @@ fn broken_vocabularies_are_refused() {
     assert!(bpe("qwen2", &["a b"]).is_ok());
     assert!(bpe("qwen2", &["a"]).is_err());
     assert!(bpe("qwen2", &["a c"]).is_err());
+    assert!(bpe("qwen2", &["a bb"]).is_err());
+    let few = tokens(&["a", "b"]).strings("tokenizer.ggml.merges", &[]);
+    let few = few.string("tokenizer.ggml.pre", "qwen2").metadata();
+    assert!(
+        super::bpe::open(&few, special()).is_err(),
+        "bytes without a token"
+    );
     let unknown = bpe("some-new-thing", &["a b"]).err().expect("unknown");
     assert!(unknown.to_string().contains("some-new-thing"), "{unknown}");
     assert!(unknown.to_string().contains("llama-bpe"), "{unknown}");
 }
 
+/// One token for each byte, in order, and `more`.
+fn byte_tokens(more: &[&str]) -> Vec<String> {
+    let bytes = (0..=255).map(|byte| super::bpe::char_of(byte).to_string());
+    bytes
+        .chain(more.iter().map(|&token| token.to_owned()))
+        .collect()
+}
+
 #[test]
 fn byte_level_pieces_merge_and_come_back() {
+    let tokens = byte_tokens(&["\u{120}a", "ab", "<|im_end|>"]);
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    let mut types = vec![1; 258];
+    types.push(3);
     let metadata = Writer::new()
-        .strings(
-            "tokenizer.ggml.tokens",
-            &["a", "b", "\u{120}", "\u{120}a", "ab"],
-        )
+        .strings("tokenizer.ggml.tokens", &tokens)
         .strings("tokenizer.ggml.merges", &["\u{120} a", "a b"])
+        .ints("tokenizer.ggml.token_type", &types)
         .string("tokenizer.ggml.pre", "gpt-2")
         .metadata();
     let bpe = super::bpe::open(&metadata, special()).expect("a good vocabulary");
     let ids = bpe.encode("ab a", true).expect("encodes");
-    assert_eq!(ids, [4, 3]);
+    assert_eq!(ids, [257, 256]);
     assert_eq!(bpe.decode(&ids).expect("decodes"), "ab a");
+    let text = "<|im_end|> \u{e9}\u{65e5}";
+    let ids = bpe.encode(text, false).expect("encodes");
+    assert!(!ids.contains(&258), "text never becomes a control token");
+    assert_eq!(bpe.decode(&ids).expect("decodes"), text);
+    assert!(bpe.eos().contains(&258), "a well-known ending");
 }
