@@ -81,12 +81,6 @@ fn median(mut samples: Vec<f64>) -> f64 {
     samples[samples.len() / 2]
 }
 
-fn seconds(f: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    f();
-    start.elapsed().as_secs_f64()
-}
-
 /// CPU time that `f` took on all threads: what a busy neighbour cannot inflate.
 fn cpu_seconds(f: impl FnOnce()) -> f64 {
     let now = || {
@@ -101,6 +95,25 @@ fn cpu_seconds(f: impl FnOnce()) -> f64 {
     let start = now();
     f();
     now() - start
+}
+
+/// Times of one operation: by the clock, and on all threads together.
+#[derive(Default)]
+struct Samples {
+    clock: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+impl Samples {
+    fn add(&mut self, f: impl FnOnce()) {
+        let start = Instant::now();
+        self.cpu.push(cpu_seconds(f));
+        self.clock.push(start.elapsed().as_secs_f64());
+    }
+
+    fn medians(self) -> (f64, f64) {
+        (median(self.clock), median(self.cpu))
+    }
 }
 
 /// Quantised rows at an aligned address.
@@ -151,32 +164,28 @@ fn step(kernels: &Kernels, buffer: &mut Buffer, ty: WeightType) {
             cols: COLS,
         };
         let mut y = vec![0.0; m * rows];
-        let (mut probes, mut times) = (Vec::new(), Vec::new());
-        for _ in 0..9 {
-            probes.push(seconds(|| {
+        let (mut probes, mut times) = (Samples::default(), Samples::default());
+        for _ in 0..if m == 1 { 25 } else { 9 } {
+            probes.add(|| {
                 std::hint::black_box(kernels.read_probe(bytes));
-            }));
+            });
             let mut out = Out {
                 data: &mut y,
                 stride: rows,
                 col0: 0,
                 mode: Mode::Store,
             };
-            times.push(seconds(|| {
-                kernels.matmul(Class::Step, &matrix, &x, None, &mut out);
-            }));
+            times.add(|| kernels.matmul(Class::Step, &matrix, &x, None, &mut out));
         }
-        let least = |samples: &[f64]| samples.iter().copied().fold(f64::MAX, f64::min);
-        let best = least(&probes) / least(&times);
-        let (probe, time) = (median(probes), median(times));
+        let ((probe, probe_cpu), (time, time_cpu)) = (probes.medians(), times.medians());
         let gb = bytes.len() as f64 / 1e9;
         println!(
-            "step  {:5} m={m:<3} {:6.2} GB/s  probe {:6.2} GB/s  share {:.3}  best {:.3}",
+            "step  {:5} m={m:<3} {:6.2} GB/s  probe {:6.2} GB/s  share {:.3}, of CPU time {:.3}",
             ty.name(),
             gb / time,
             gb / probe,
             probe / time,
-            best
+            probe_cpu / time_cpu
         );
     }
 }

@@ -7,6 +7,7 @@
 //! one.
 
 use super::lanes::{self, elem_bytes, first_lanes};
+use super::{F16, F32};
 use crate::kernels::Class;
 use crate::panel::Panel;
 use core::arch::x86_64::*;
@@ -17,6 +18,8 @@ const W: usize = 3;
 const X: usize = 4;
 /// Columns of a span.
 const SPAN: usize = 512;
+/// Bytes from a load of a single F32 row to the line that is prefetched into L2 with it.
+const AHEAD: usize = 2048;
 /// Floats of work memory: two chains of sixteen lanes per dot product of `W` weight rows.
 const WORK: usize = W * Class::STEP_ROWS_MAX * 32;
 
@@ -78,6 +81,16 @@ pub(super) unsafe fn panel<const T: u8>(panel: &Panel<'_>, tile: &mut [f32], wor
     }
 }
 
+/// Columns of one turn of [`dot`]: what keeps most loads in flight, as measured on Zen 4. Only F32
+/// gains from prefetching.
+const fn unroll<const T: u8>() -> usize {
+    match T {
+        F32 => 64,
+        F16 => 256,
+        _ => 128,
+    }
+}
+
 /// One weight row with one activation row.
 ///
 /// # Safety
@@ -85,14 +98,23 @@ pub(super) unsafe fn panel<const T: u8>(panel: &Panel<'_>, tile: &mut [f32], wor
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 unsafe fn dot<const T: u8>(w: *const u8, x: *const f32, cols: usize) -> f32 {
     let mut chains = [[[_mm512_setzero_ps(); 2]; 1]; 1];
-    let whole = cols / 64 * 64;
-    // SAFETY: `whole` columns and the rest lie inside the rows. No prefetch into L1 here: it takes
-    // the miss buffers from the loads and halves the speed.
+    let (unrolled, whole) = (cols / unroll::<T>() * unroll::<T>(), cols / 32 * 32);
+    // SAFETY: `whole` columns and the rest lie inside the rows; a prefetch never faults. None
+    // into L1 here: it takes the miss buffers from the loads and halves the speed.
     unsafe {
-        for at in (0..whole).step_by(64) {
-            for i in 0..2 {
-                chains = pair::<T, 1, 1>(w, 0, x, 0, at + i * 32, chains);
+        for at in (0..unrolled).step_by(unroll::<T>()) {
+            if T == F32 {
+                for line in 0..unroll::<T>() / 16 {
+                    let ahead = w.wrapping_add(at * 4 + line * 64 + AHEAD);
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                }
             }
+            for i in (0..unroll::<T>()).step_by(32) {
+                chains = pair::<T, 1, 1>(w, 0, x, 0, at + i, chains);
+            }
+        }
+        for at in (unrolled..whole).step_by(32) {
+            chains = pair::<T, 1, 1>(w, 0, x, 0, at, chains);
         }
         chains = rest::<T, 1, 1>(w, 0, x, 0, whole..cols, chains);
     }
