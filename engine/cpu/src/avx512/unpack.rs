@@ -2,7 +2,7 @@
 //!
 //! A group is 512 columns: sixteen blocks of Q8_0, two of Q4_K with eight sub-blocks each.
 
-use crate::decode::{Q4K_BYTES, q4k_scales};
+use crate::decode::Q4K_BYTES;
 use crate::q8::GROUP_BLOCKS;
 use core::arch::x86_64::*;
 
@@ -51,17 +51,23 @@ const SCALE_WORDS: [i16; 32] = {
     words
 };
 
-/// Source lane of lane j for vector k: (j - k) mod 8 of the same half.
+/// Last round of blends and rotation in one: lane j of vector k takes lane (j - k) mod 8 of the
+/// same half, from the first of two vectors if that is below 4, else from the second.
 const ROTATIONS: [[i32; 16]; 8] = {
     let mut all = [[0; 16]; 8];
     let mut i = 0;
     while i < 128 {
         let (k, lane) = (i / 16, i % 16);
-        all[k][lane] = (lane / 8 * 8 + (lane % 8 + 8 - k) % 8) as i32;
+        let source = (lane % 8 + 8 - k) % 8;
+        all[k][lane] = (lane / 8 * 8 + source + source / 4 * 16) as i32;
         i += 1;
     }
     all
 };
+
+/// Odd lanes take the even lane before them of the first vector, even lanes the odd lane behind
+/// them of the second.
+const NEIGHBOURS: [i32; 16] = [17, 0, 19, 2, 21, 4, 23, 6, 25, 8, 27, 10, 29, 12, 31, 14];
 
 /// The sixteen scales: scale b is word 17 b, so vector j holds two, at words 2j and 17 + 2j, and
 /// no two vectors hold theirs at the same place.
@@ -89,7 +95,8 @@ unsafe fn scales(p: *const u8, lanes: __mmask16) -> __m512 {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn diagonal(x: [__m512i; 8]) -> [__m512i; 8] {
     let zero = _mm512_setzero_si512();
-    // three rounds of blends: lane l of vector k comes from vector k + l
+    // two rounds of blends and one with a rotation: lane l of vector k comes from vector k + l,
+    // lane j then holds dword (j - k) mod 8 of block j
     let mut a = [zero; 8];
     let mut b = [zero; 8];
     let mut values = [zero; 8];
@@ -99,14 +106,47 @@ fn diagonal(x: [__m512i; 8]) -> [__m512i; 8] {
     for i in 0..8 {
         b[i] = _mm512_mask_blend_epi32(0xcccc, a[i], a[(i + 2) % 8]);
     }
-    for i in 0..8 {
-        values[i] = _mm512_mask_blend_epi32(0xf0f0, b[i], b[(i + 4) % 8]);
+    for k in 0..8 {
+        values[k] = rotated(k, b[k], b[(k + 4) % 8]);
     }
-    // one rotation: lane j of vector k then holds dword (j - k) mod 8 of block j
-    for k in 1..8 {
-        // SAFETY: a row of the table has 64 bytes.
-        let rotation = unsafe { _mm512_loadu_si512(ROTATIONS[k].as_ptr().cast()) };
-        values[k] = _mm512_permutexvar_epi32(rotation, values[k]);
+    values
+}
+
+/// Lanes of two vectors by row `k` of [`ROTATIONS`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn rotated(k: usize, low: __m512i, high: __m512i) -> __m512i {
+    // SAFETY: a row of the table has 64 bytes.
+    let lanes = unsafe { _mm512_loadu_si512(ROTATIONS[k].as_ptr().cast()) };
+    _mm512_permutex2var_epi32(low, lanes, high)
+}
+
+/// The same order from vectors of (32 bytes of one block, of the next) whose low and high nibbles
+/// are sub-blocks 2i and 2i + 1: pairs of lanes move while the nibbles are still packed.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn diagonal_nibbles(x: [__m512i; 4]) -> [__m512i; 8] {
+    let zero = _mm512_setzero_si512();
+    let mut pairs = [zero; 4];
+    let mut packed = [zero; 4];
+    for i in 0..4 {
+        pairs[i] = _mm512_mask_blend_epi32(0xcccc, x[i], x[(i + 1) % 4]);
+    }
+    for i in 0..4 {
+        packed[i] = rotated(2 * i, pairs[i], pairs[(i + 2) % 4]);
+    }
+    // odd lanes always take the high nibbles
+    let unpack = |x| {
+        let x = _mm512_mask_srli_epi32::<4>(x, 0xaaaa, x);
+        _mm512_and_si512(x, _mm512_set1_epi8(15))
+    };
+    // SAFETY: the table has 64 bytes.
+    let neighbours = unsafe { _mm512_loadu_si512(NEIGHBOURS.as_ptr().cast()) };
+    let mut values = [zero; 8];
+    for i in 0..4 {
+        let odd = _mm512_permutex2var_epi32(packed[i], neighbours, packed[(i + 1) % 4]);
+        values[2 * i] = unpack(packed[i]);
+        values[2 * i + 1] = unpack(odd);
     }
     values
 }
@@ -157,57 +197,53 @@ impl Format for Q4K {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     unsafe fn group(p: *const u8, lanes: __mmask16) -> Group {
-        let nibble = _mm512_set1_epi8(15);
-        let mut x = [_mm512_setzero_si512(); 8];
-        // SAFETY: two blocks of 144 bytes: 16 of scales, 128 of values.
-        let (first, second) = unsafe {
-            for i in 0..4 {
+        let mut x = [_mm512_setzero_si512(); 4];
+        // SAFETY: two blocks of 144 bytes: 16 of factors and scales, 128 of values.
+        let (scales, minimums) = unsafe {
+            for (i, x) in x.iter_mut().enumerate() {
                 let at = 16 + 32 * i;
-                let both = halves(p.add(at), p.add(Q4K_BYTES + at));
-                x[2 * i] = _mm512_and_si512(both, nibble);
-                x[2 * i + 1] = _mm512_and_si512(_mm512_srli_epi16::<4>(both), nibble);
+                *x = halves(p.add(at), p.add(Q4K_BYTES + at));
             }
-            (
-                &*p.cast::<[u8; Q4K_BYTES]>(),
-                &*p.add(Q4K_BYTES).cast::<[u8; Q4K_BYTES]>(),
+            q4k_lanes(
+                _mm_loadu_si128(p.cast()),
+                _mm_loadu_si128(p.add(Q4K_BYTES).cast()),
             )
         };
-        let (scales, minimums) = q4k_lanes(first, second);
         Group {
-            values: diagonal(x),
+            values: diagonal_nibbles(x),
             scales: _mm512_maskz_mov_ps(lanes, scales),
             minimums: _mm512_maskz_mov_ps(lanes, minimums),
         }
     }
 }
 
-/// Scales and minimums ÷ 128 of the sub-blocks of two Q4_K blocks.
+/// Scales and minimums ÷ 128 of the sub-blocks of two Q4_K blocks, from their first 16 bytes; as
+/// [`crate::decode::q4k_scales`], both blocks at once.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn q4k_lanes(first: &[u8; Q4K_BYTES], second: &[u8; Q4K_BYTES]) -> (__m512, __m512) {
-    let ((s0, m0), (s1, m1)) = (q4k_scales(first), q4k_scales(second));
-    let widen = |low: [u8; 8], high: [u8; 8]| {
-        let (low, high) = (i64::from_le_bytes(low), i64::from_le_bytes(high));
-        _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_set_epi64x(high, low)))
-    };
-    let factors = |block: &[u8; Q4K_BYTES]| {
-        let both = i32::from_le_bytes([block[0], block[1], block[2], block[3]]);
-        _mm_cvtph_ps(_mm_cvtsi32_si128(both))
-    };
+fn q4k_lanes(first: __m128i, second: __m128i) -> (__m512, __m512) {
+    let each = |a, b, c, d| _mm256_setr_epi32(a, b, c, d, a, b, c, d);
+    let (six, four, two) = (0x3f3f_3f3f, 0x0f0f_0f0f, 0x3030_3030);
+    let both = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(first), second);
+    // of each block: scales 0..4, 4..8, minimums 0..4, 4..8, one per byte
+    let low = _mm256_shuffle_epi32::<0b11_10_11_01>(both);
+    let low = _mm256_srlv_epi32(low, each(0, 0, 0, 4));
+    let low = _mm256_and_si256(low, each(six, four, six, four));
+    let top = _mm256_srli_epi32::<2>(_mm256_shuffle_epi32::<0b10_10_01_01>(both));
+    let top = _mm256_and_si256(top, each(0, two, 0, two));
+    let bytes = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_or_si256(low, top));
+    let widen = |bytes| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
     // lanes: d, dmin of the first block, d, dmin of the second
-    let factors = _mm_movelh_ps(factors(first), factors(second));
-    let all = _mm512_castps128_ps512(factors);
-    let (zeros, eights) = (_mm512_set1_epi32(0), _mm512_set1_epi32(2));
-    let d = _mm512_mask_blend_epi32(0xff00, zeros, eights);
+    let factors = _mm_cvtph_ps(_mm_unpacklo_epi32(first, second));
+    let factors = _mm_mul_ps(factors, _mm_setr_ps(1.0, 1.0 / 128.0, 1.0, 1.0 / 128.0));
+    let factors = _mm512_castps128_ps512(factors);
+    let d = _mm512_mask_blend_epi32(0xff00, _mm512_set1_epi32(0), _mm512_set1_epi32(2));
     let dmin = _mm512_add_epi32(d, _mm512_set1_epi32(1));
-    let (d, dmin) = (
-        _mm512_permutexvar_ps(d, all),
-        _mm512_permutexvar_ps(dmin, all),
-    );
-    let dmin = _mm512_mul_ps(dmin, _mm512_set1_ps(1.0 / 128.0));
+    let scales = widen(_mm256_castsi256_si128(bytes));
+    let minimums = widen(_mm256_extracti128_si256::<1>(bytes));
     (
-        _mm512_mul_ps(widen(s0, s1), d),
-        _mm512_mul_ps(widen(m0, m1), dmin),
+        _mm512_mul_ps(scales, _mm512_permutexvar_ps(d, factors)),
+        _mm512_mul_ps(minimums, _mm512_permutexvar_ps(dmin, factors)),
     )
 }
 
