@@ -30,8 +30,8 @@ impl Progress {
         });
         Self {
             bar,
-            // Lines between those of the work, on the same terminal, would tear it apart.
-            is_plain: !is_terminal,
+            // Lines between those of the work, wherever both are shown, would tear it apart.
+            is_plain: !is_terminal && !is_shown_elsewhere,
             what,
             total,
             done: 0,

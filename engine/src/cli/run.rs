@@ -10,7 +10,8 @@ use crate::sample::Sampler;
 use crate::session::{GenerateOptions, Generated, Session, SessionError};
 use crate::tokenizer::StreamDecoder;
 use larder_pool::sys::limits::resident_bytes;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// Tokens between two looks at the memory of the process.
@@ -112,6 +113,13 @@ fn print(
     Ok(())
 }
 
+/// Whether what is written goes where nobody watches it come.
+fn is_regular_file(output: BorrowedFd<'_>) -> bool {
+    let file = output.try_clone_to_owned().map(std::fs::File::from);
+    file.and_then(|file| file.metadata())
+        .is_ok_and(|metadata| metadata.is_file())
+}
+
 /// Text as it comes, or collected for the JSON object.
 struct Output<'a> {
     stream: Option<StreamDecoder<'a>>,
@@ -126,7 +134,7 @@ impl<'a> Output<'a> {
     fn new(options: &RunOptions, model: &'a OpenModel, prompt: usize) -> Self {
         // Behind a begin token alone, the text starts here.
         let is_start = prompt <= 1;
-        let is_shown = !options.json && std::io::stdout().is_terminal();
+        let is_shown = !options.json && !is_regular_file(std::io::stdout().as_fd());
         Self {
             stream: model
                 .tokenizer()
