@@ -57,6 +57,8 @@ pub enum Op {
     Norm { weight: Weight, rows: RowRange },
     /// The quantised copy of the first `count` rows of a buffer, for the products that follow.
     Quantise { from: Buf, count: usize },
+    /// The next attention norms every head of q or k with this vector before it rotates them.
+    HeadNorm { weight: Weight, of: Buf },
     /// Every row of `to` becomes the vector.
     Bias {
         weight: Weight,
@@ -79,7 +81,7 @@ pub enum Op {
         col0: usize,
         count: usize,
     },
-    /// Rotates q and k, appends k and v to the tails, and attends: `att = attention(q)`.
+    /// Norms (where asked for) and rotates q and k, appends k and v to the tails, and attends: `att = attention(q)`.
     Attend { slices: SliceLeases },
 }
 

@@ -7,15 +7,21 @@ use serde::Serialize;
 #[serde(rename_all = "lowercase")]
 pub enum Arch {
     Llama,
+    /// As llama, with biases on q, k and v.
+    Qwen2,
+    /// As llama, with norms on the heads of q and k.
+    Qwen3,
 }
 
 impl Arch {
     /// Every architecture that the graph can build, in the order of the messages.
-    pub const ALL: [Self; 1] = [Self::Llama];
+    pub const ALL: [Self; 3] = [Self::Llama, Self::Qwen2, Self::Qwen3];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Llama => "llama",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
         }
     }
 }

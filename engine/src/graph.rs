@@ -195,6 +195,8 @@ impl Machine<'_> {
                 let weight = self.weight(lease, part, at);
                 self.backend.enqueue(Op::Norm { weight, rows })
             }
+            Role::QNorm => self.head_norm(lease, part, at, Buf::Q),
+            Role::KNorm => self.head_norm(lease, part, at, Buf::K),
             Role::QBias => {
                 layer.q_mode = Mode::Add;
                 self.bias(lease, part, at, Buf::Q, count)
@@ -218,6 +220,11 @@ impl Machine<'_> {
             }
             role => unreachable!("the manifest puts no {role:?} into an attention block"),
         }
+    }
+
+    fn head_norm(&mut self, lease: &ReadLease, part: Part, at: usize, of: Buf) -> Token {
+        let weight = self.weight(lease, part, at);
+        self.backend.enqueue(Op::HeadNorm { weight, of })
     }
 
     fn bias(&mut self, lease: &ReadLease, part: Part, at: usize, to: Buf, count: usize) -> Token {

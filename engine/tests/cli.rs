@@ -351,7 +351,7 @@ fn other_models_pass_too() {
         .arg(env!("CARGO_BIN_EXE_larder"))
         .args([
             "--models",
-            "^(stories260K|tiny-llama|tiny-llama-q8_0)$",
+            "^(stories260K|tiny-llama|tiny-llama-q8_0|tiny-llama3-rope|tiny-qwen2|tiny-qwen3-q4_k)$",
             "--quick",
         ])
         .output();

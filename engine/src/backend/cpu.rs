@@ -20,6 +20,8 @@ pub struct CpuBackend {
     rope: Rope,
     work: Option<WorkBuffers>,
     step: Step,
+    /// Norms of the heads of q and of k for the next attention.
+    head_norms: [Option<Vec<f32>>; 2],
     completed: HashMap<u64, Completed>,
     next_token: u64,
 }
@@ -57,6 +59,7 @@ impl CpuBackend {
             rope,
             work: None,
             step,
+            head_norms: [None, None],
             completed: HashMap::new(),
             next_token: 0,
         }
@@ -169,7 +172,33 @@ impl CpuBackend {
         work.put_back(to, target);
     }
 
+    /// Norms every head of q and k where the layer has norms for them.
+    fn norm_heads(&mut self) {
+        let (kv, rows, eps) = (
+            self.shape.kv,
+            self.step.positions.len(),
+            self.shape.norm_eps,
+        );
+        let heads = [(Buf::Q, self.shape.heads), (Buf::K, kv.kv_heads())];
+        for ((buf, heads), norm) in heads.into_iter().zip(&mut self.head_norms) {
+            let Some(weight) = norm.take() else { continue };
+            let work = self
+                .work
+                .as_mut()
+                .expect("work buffers are set before a step begins");
+            // What attention will write is free until then, and as long as q.
+            let mut normed = work.lift(Buf::Att);
+            let len = rows * heads * kv.head_dim();
+            let out = &mut normed.f32_mut()[..len];
+            self.kernels
+                .rms_norm(&work.read(buf)[..len], &weight, eps, rows * heads, out);
+            work.write(buf)[..len].copy_from_slice(out);
+            work.put_back(Buf::Att, normed);
+        }
+    }
+
     fn attend(&mut self, mut slices: SliceLeases) -> Completed {
+        self.norm_heads();
         let Self {
             kernels,
             shape,
@@ -242,6 +271,10 @@ impl CpuBackend {
             } => self.embed(&lease, ty, &parts, first),
             Op::Norm { weight, rows } => self.norm(&weight, rows),
             Op::Quantise { from, count } => self.quantise(from, count),
+            Op::HeadNorm { weight, of } => {
+                let index = usize::from(of != Buf::Q);
+                self.head_norms[index] = Some(vector(&weight));
+            }
             Op::Bias { weight, to, count } => self.bias(&weight, to, count),
             Op::MatMul {
                 weight,

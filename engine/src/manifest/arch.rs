@@ -12,6 +12,9 @@ pub enum Role {
     OutputNorm,
     Output,
     AttnNorm,
+    /// Norms of every head of q and of k.
+    QNorm,
+    KNorm,
     QBias,
     KBias,
     VBias,
@@ -31,6 +34,7 @@ pub(super) enum Axis {
     /// A vector: one row.
     One,
     Dim,
+    Head,
     Q,
     Kv,
     Ffn,
@@ -42,6 +46,7 @@ impl Axis {
         match self {
             Self::One => 1,
             Self::Dim => config.dim,
+            Self::Head => config.head_dim,
             Self::Q => config.heads * config.head_dim,
             Self::Kv => config.kv_heads * config.head_dim,
             Self::Ffn => config.ffn,
@@ -89,15 +94,30 @@ pub(super) struct ArchRow {
     pub hf: &'static str,
     /// Which elements rotate together in a GGUF file; in folders it is always the halves.
     pub gguf_rope: RopeStyle,
-    pub roles: &'static [RoleRow],
+    /// Tables of tensors that together make the model.
+    pub roles: &'static [&'static [RoleRow]],
 }
 
-pub(super) const ARCHES: &[ArchRow] = &[ArchRow {
-    arch: Arch::Llama,
-    hf: "LlamaForCausalLM",
-    gguf_rope: RopeStyle::Adjacent,
-    roles: LLAMA,
-}];
+pub(super) const ARCHES: &[ArchRow] = &[
+    ArchRow {
+        arch: Arch::Llama,
+        hf: "LlamaForCausalLM",
+        gguf_rope: RopeStyle::Adjacent,
+        roles: &[AROUND, ATTENTION, MAYBE_BIASES, FFN],
+    },
+    ArchRow {
+        arch: Arch::Qwen2,
+        hf: "Qwen2ForCausalLM",
+        gguf_rope: RopeStyle::Halves,
+        roles: &[AROUND, ATTENTION, BIASES, FFN],
+    },
+    ArchRow {
+        arch: Arch::Qwen3,
+        hf: "Qwen3ForCausalLM",
+        gguf_rope: RopeStyle::Halves,
+        roles: &[AROUND, ATTENTION, HEAD_NORMS, MAYBE_BIASES, FFN],
+    },
+];
 
 /// Tensors that hold nothing of the model: tables that are computed from the configuration.
 const DERIVED: &[&str] = &[
@@ -136,22 +156,53 @@ const fn row(
     }
 }
 
-use Axis::{Dim, Ffn, Kv, One, Q, Vocab};
+use Axis::{Dim, Ffn, Head, Kv, One, Q, Vocab};
 use Need::{Always, Optional, Untied};
 
+/// What stands around the layers.
 #[rustfmt::skip]
-const LLAMA: &[RoleRow] = &[
+const AROUND: &[RoleRow] = &[
     row(Role::TokenEmbd, "token_embd.weight", "model.embed_tokens.weight", (Vocab, Dim), Always),
     row(Role::OutputNorm, "output_norm.weight", "model.norm.weight", (One, Dim), Always),
     row(Role::Output, "output.weight", "lm_head.weight", (Vocab, Dim), Untied),
+];
+
+/// Attention that every family has.
+#[rustfmt::skip]
+const ATTENTION: &[RoleRow] = &[
     row(Role::AttnNorm, "blk.{}.attn_norm.weight", "model.layers.{}.input_layernorm.weight", (One, Dim), Always),
-    row(Role::QBias, "blk.{}.attn_q.bias", "model.layers.{}.self_attn.q_proj.bias", (One, Q), Optional),
-    row(Role::KBias, "blk.{}.attn_k.bias", "model.layers.{}.self_attn.k_proj.bias", (One, Kv), Optional),
-    row(Role::VBias, "blk.{}.attn_v.bias", "model.layers.{}.self_attn.v_proj.bias", (One, Kv), Optional),
     row(Role::Q, "blk.{}.attn_q.weight", "model.layers.{}.self_attn.q_proj.weight", (Q, Dim), Always),
     row(Role::K, "blk.{}.attn_k.weight", "model.layers.{}.self_attn.k_proj.weight", (Kv, Dim), Always),
     row(Role::V, "blk.{}.attn_v.weight", "model.layers.{}.self_attn.v_proj.weight", (Kv, Dim), Always),
     row(Role::O, "blk.{}.attn_output.weight", "model.layers.{}.self_attn.o_proj.weight", (Dim, Q), Always),
+];
+
+/// Biases of q, k and v, where the model says so.
+#[rustfmt::skip]
+const MAYBE_BIASES: &[RoleRow] = &[
+    row(Role::QBias, "blk.{}.attn_q.bias", "model.layers.{}.self_attn.q_proj.bias", (One, Q), Optional),
+    row(Role::KBias, "blk.{}.attn_k.bias", "model.layers.{}.self_attn.k_proj.bias", (One, Kv), Optional),
+    row(Role::VBias, "blk.{}.attn_v.bias", "model.layers.{}.self_attn.v_proj.bias", (One, Kv), Optional),
+];
+
+/// Biases of q, k and v.
+#[rustfmt::skip]
+const BIASES: &[RoleRow] = &[
+    row(Role::QBias, "blk.{}.attn_q.bias", "model.layers.{}.self_attn.q_proj.bias", (One, Q), Always),
+    row(Role::KBias, "blk.{}.attn_k.bias", "model.layers.{}.self_attn.k_proj.bias", (One, Kv), Always),
+    row(Role::VBias, "blk.{}.attn_v.bias", "model.layers.{}.self_attn.v_proj.bias", (One, Kv), Always),
+];
+
+/// Norms over each head of q and k.
+#[rustfmt::skip]
+const HEAD_NORMS: &[RoleRow] = &[
+    row(Role::QNorm, "blk.{}.attn_q_norm.weight", "model.layers.{}.self_attn.q_norm.weight", (One, Head), Always),
+    row(Role::KNorm, "blk.{}.attn_k_norm.weight", "model.layers.{}.self_attn.k_norm.weight", (One, Head), Always),
+];
+
+/// Feed-forward part of a dense layer.
+#[rustfmt::skip]
+const FFN: &[RoleRow] = &[
     row(Role::FfnNorm, "blk.{}.ffn_norm.weight", "model.layers.{}.post_attention_layernorm.weight", (One, Dim), Always),
     row(Role::Gate, "blk.{}.ffn_gate.weight", "model.layers.{}.mlp.gate_proj.weight", (Ffn, Dim), Always),
     row(Role::Up, "blk.{}.ffn_up.weight", "model.layers.{}.mlp.up_proj.weight", (Ffn, Dim), Always),

@@ -27,11 +27,13 @@ pub(super) fn assign(
     let around = arch
         .roles
         .iter()
+        .flat_map(|rows| rows.iter())
         .filter(|row| !row.per_layer())
         .map(|row| (row, None));
     let inside = (0..config.layers as u32).flat_map(|layer| {
         arch.roles
             .iter()
+            .flat_map(|rows| rows.iter())
             .filter(|row| row.per_layer())
             .map(move |row| (row, Some(layer)))
     });

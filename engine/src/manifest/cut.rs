@@ -21,6 +21,8 @@ pub(super) fn target_bytes(weight_bytes: u64) -> u64 {
 /// Roles of a layer's attention in the order of their use.
 const ATTENTION: &[Role] = &[
     Role::AttnNorm,
+    Role::QNorm,
+    Role::KNorm,
     Role::QBias,
     Role::KBias,
     Role::VBias,

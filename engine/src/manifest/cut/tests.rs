@@ -46,7 +46,10 @@ fn small_sections_are_one_block_each() {
             .map(|part| manifest.tensors[part.tensor].role)
             .collect::<Vec<_>>()
     };
-    assert_eq!(roles(0), ATTENTION);
+    // Everything but the norms of the heads, which llama has none of.
+    let is_llamas = |role: &&Role| !matches!(role, Role::QNorm | Role::KNorm);
+    let expected: Vec<Role> = ATTENTION.iter().filter(is_llamas).copied().collect();
+    assert_eq!(roles(0), expected);
     assert_eq!(roles(1), [Role::Gate, Role::Up]);
     assert_eq!(roles(2), [Role::Down]);
     assert_eq!(roles(6), [Role::OutputNorm, Role::Output]);
