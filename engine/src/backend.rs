@@ -81,7 +81,8 @@ pub enum Op {
         col0: usize,
         count: usize,
     },
-    /// Norms (where asked for) and rotates q and k, appends k and v to the tails, and attends: `att = attention(q)`.
+    /// Norms (where asked for) and rotates q and k, appends k and v to the tails, and attends:
+    /// `att = attention(q)`.
     Attend { slices: SliceLeases },
 }
 

@@ -72,8 +72,9 @@ impl Mapping {
             return Self::map(len, 0, MapFlags::empty(), PageKind::Small);
         }
         let round = len.next_multiple_of(HUGE_PAGE);
-        if let Ok(mapping) = Self::map(round, 0, MapFlags::MAP_HUGETLB, PageKind::Hugetlb) {
-            return Ok(Self { len, ..mapping });
+        if let Ok(mut mapping) = Self::map(round, 0, MapFlags::MAP_HUGETLB, PageKind::Hugetlb) {
+            mapping.len = len;
+            return Ok(mapping);
         }
         let mapping = Self::map(
             len,
@@ -181,6 +182,19 @@ impl Drop for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_whole_length_can_be_written_whatever_the_pages() {
+        for bytes in [1, 4096, (2 << 20) - 1, 2 << 20, (6 << 20) + 4096] {
+            let mapping = Mapping::new(bytes).expect("memory");
+            assert_eq!((mapping.len(), mapping.is_empty()), (bytes, false));
+            let base = mapping.base().as_ptr();
+            // SAFETY: a fresh mapping of `bytes` bytes that nobody else holds.
+            let memory = unsafe { std::slice::from_raw_parts_mut(base, bytes as usize) };
+            assert!(memory.iter().all(|&byte| byte == 0), "{:?}", mapping.kind());
+            memory.fill(0xA5);
+        }
+    }
 
     #[test]
     fn memory_is_bound_to_a_node_that_exists() {

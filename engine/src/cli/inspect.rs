@@ -3,11 +3,10 @@
 use super::error::CliError;
 use super::options::InspectOptions;
 use super::size::memory;
-use super::table::{Table, width};
+use super::table::{Table, print, width};
 use crate::manifest::{Container, Manifest, Outline};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::Write;
 
 /// What `inspect --json` prints.
 #[derive(Debug, Serialize)]
@@ -52,32 +51,24 @@ pub(super) fn inspect(options: &InspectOptions) -> Result<(), CliError> {
         types,
         not_runnable,
     };
-    print(options, &report)
+    print(options.json, &report, || table(&report).render(width()))
 }
 
-fn print(options: &InspectOptions, report: &InspectReport) -> Result<(), CliError> {
-    let mut out = std::io::stdout().lock();
-    let written = if options.json {
-        serde_json::to_writer(&mut out, report)
-            .map_err(std::io::Error::from)
-            .and_then(|()| writeln!(out))
-    } else {
-        let number = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
-        let mut table = Table::default();
-        table.row("architecture", report.arch.clone());
-        table.row("layers", number(report.layers));
-        table.row("experts", number(report.experts));
-        table.row("context", number(report.context));
-        table.row("tensors", report.tensors.to_string());
-        table.row("weights", memory(report.weight_bytes));
-        table.row("blocks", number(report.blocks.map(|blocks| blocks as u64)));
-        for (name, bytes) in &report.types {
-            table.row(name, memory(*bytes));
-        }
-        if let Some(why) = &report.not_runnable {
-            table.row("not runnable", why.clone());
-        }
-        write!(out, "{}", table.render(width()))
-    };
-    written.map_err(CliError::output)
+fn table(report: &InspectReport) -> Table {
+    let number = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
+    let mut table = Table::default();
+    table.row("architecture", report.arch.clone());
+    table.row("layers", number(report.layers));
+    table.row("experts", number(report.experts));
+    table.row("context", number(report.context));
+    table.row("tensors", report.tensors.to_string());
+    table.row("weights", memory(report.weight_bytes));
+    table.row("blocks", number(report.blocks.map(|blocks| blocks as u64)));
+    for (name, bytes) in &report.types {
+        table.row(name, memory(*bytes));
+    }
+    if let Some(why) = &report.not_runnable {
+        table.row("not runnable", why.clone());
+    }
+    table
 }

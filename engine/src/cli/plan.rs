@@ -4,12 +4,11 @@ use super::error::CliError;
 use super::options::PlanOptions;
 use super::report::{PROBED_BYTES, dense_step, notes};
 use super::size::{memory, rate};
-use super::table::{Table, width};
+use super::table::{Table, print, width};
 use crate::bound::{Bandwidth, BoundBy};
 use crate::manifest::Manifest;
 use crate::session::{Session, SessionError};
 use serde::Serialize;
-use std::io::Write;
 use std::sync::Arc;
 
 /// Tokens behind the prompt whose mean the bound is, at most.
@@ -57,15 +56,7 @@ pub(super) fn plan(options: &PlanOptions) -> Result<(), CliError> {
     let manifest = Arc::new(Manifest::open(&options.model)?);
     let mut session = Session::open(manifest, &engine)?;
     let report = make(&mut session)?;
-    let mut out = std::io::stdout().lock();
-    let written = if options.json {
-        serde_json::to_writer(&mut out, &report)
-            .map_err(std::io::Error::from)
-            .and_then(|()| writeln!(out))
-    } else {
-        write!(out, "{}", table(&report).render(width()))
-    };
-    written.map_err(CliError::output)
+    print(options.json, &report, || table(&report).render(width()))
 }
 
 fn make(session: &mut Session) -> Result<PlanReport, SessionError> {

@@ -95,11 +95,7 @@ fn print(
     report: &RunReport,
 ) -> Result<(), CliError> {
     if options.json {
-        let mut out = std::io::stdout().lock();
-        return serde_json::to_writer(&mut out, report)
-            .map_err(std::io::Error::from)
-            .and_then(|()| writeln!(out))
-            .map_err(CliError::output);
+        return super::table::print(true, report, String::new);
     }
     let (budget, weights) = (session.resolved().budget, session.manifest().weight_bytes());
     let mut error = std::io::stderr().lock();

@@ -6,10 +6,10 @@ use super::options::ScoreOptions;
 use super::progress::Progress;
 use super::prompt::{OpenModel, read_text};
 use super::size::parse_ids;
+use super::table::print;
 use crate::sample::{nll, top};
 use crate::session::{Session, SessionError};
 use serde::Serialize;
-use std::io::Write;
 
 /// What `score --json` prints.
 #[derive(Debug, Serialize)]
@@ -72,24 +72,13 @@ pub(super) fn score(options: &ScoreOptions) -> Result<(), CliError> {
         top5: best,
         fast_bytes: session.space().peak_bytes(),
     };
-    print(options, &report)
-}
-
-fn print(options: &ScoreOptions, report: &ScoreReport) -> Result<(), CliError> {
-    let mut out = std::io::stdout().lock();
-    let written = if options.json {
-        serde_json::to_writer(&mut out, report)
-            .map_err(std::io::Error::from)
-            .and_then(|()| writeln!(out))
-    } else {
+    print(options.json, &report, || {
         let perplexity = report
             .perplexity
             .map_or("-".to_owned(), |value| format!("{value:.4}"));
-        writeln!(
-            out,
+        format!(
             "tokens {}\nnll {:.4}\nperplexity {perplexity}",
             report.tokens, report.nll
         )
-    };
-    written.map_err(CliError::output)
+    })
 }

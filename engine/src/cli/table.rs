@@ -1,6 +1,27 @@
-//! Aligned rows of label and value for standard error.
+//! What commands print: one JSON object, or aligned rows of label and value.
 
+use super::error::CliError;
+use serde::Serialize;
 use std::fmt::Write as _;
+use std::io::Write as _;
+
+/// Prints a report to standard output: as one JSON object, or as the text that `plain` makes.
+pub(super) fn print(
+    is_json: bool,
+    report: &impl Serialize,
+    plain: impl FnOnce() -> String,
+) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    let written = if is_json {
+        serde_json::to_writer(&mut out, report).map_err(std::io::Error::from)
+    } else {
+        let text = plain();
+        out.write_all(text.strip_suffix('\n').unwrap_or(&text).as_bytes())
+    };
+    written
+        .and_then(|()| writeln!(out))
+        .map_err(CliError::output)
+}
 
 /// A table under a title.
 #[derive(Debug, Default)]

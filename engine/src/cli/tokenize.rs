@@ -4,9 +4,10 @@ use super::error::CliError;
 use super::options::{DetokenizeOptions, TokenizeOptions};
 use super::prompt::read_text;
 use super::size::parse_ids;
+use super::table::print;
 use crate::manifest::Container;
 use crate::tokenizer::Tokenizer;
-use std::io::Write;
+use serde_json::json;
 use std::path::Path;
 
 fn open(model: &Path) -> Result<Tokenizer, CliError> {
@@ -23,24 +24,14 @@ pub(super) fn tokenize(options: &TokenizeOptions) -> Result<(), CliError> {
         options.text.clone()
     };
     let ids = tokenizer.encode(&text, !options.no_bos)?;
-    let mut out = std::io::stdout().lock();
-    let written = if options.json {
-        writeln!(out, "{}", serde_json::json!({ "tokens": ids }))
-    } else {
+    print(options.json, &json!({ "tokens": ids }), || {
         let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
-        writeln!(out, "{}", ids.join(","))
-    };
-    written.map_err(CliError::output)
+        ids.join(",")
+    })
 }
 
 pub(super) fn detokenize(options: &DetokenizeOptions) -> Result<(), CliError> {
     let ids = parse_ids(&options.ids).map_err(CliError::Usage)?;
     let text = open(&options.model)?.decode(&ids)?;
-    let mut out = std::io::stdout().lock();
-    let written = if options.json {
-        writeln!(out, "{}", serde_json::json!({ "text": text }))
-    } else {
-        writeln!(out, "{text}")
-    };
-    written.map_err(CliError::output)
+    print(options.json, &json!({ "text": text }), || text.clone())
 }
