@@ -13,6 +13,7 @@ mod stream;
 
 pub use stream::StreamDecoder;
 
+use crate::manifest::gguf::{Metadata, Strings};
 use crate::manifest::{Container, SpecialTokens};
 use std::path::PathBuf;
 
@@ -31,6 +32,28 @@ pub enum TokenizerError {
     Encode { what: String },
     #[error("token {token} is not in the vocabulary of {size} tokens")]
     UnknownToken { token: u32, size: usize },
+}
+
+fn broken(what: impl Into<String>) -> TokenizerError {
+    TokenizerError::Vocabulary { what: what.into() }
+}
+
+/// Type of a token when a GGUF file gives none.
+const NORMAL: i32 = 1;
+
+/// Tokens of a GGUF vocabulary and the type of each.
+fn tokens_and_types(metadata: &Metadata) -> Result<(&Strings, Vec<i32>), TokenizerError> {
+    let tokens = metadata
+        .strings("tokenizer.ggml.tokens")
+        .ok_or_else(|| broken("no tokens"))?;
+    let types = metadata
+        .i32s("tokenizer.ggml.token_type")
+        .unwrap_or_else(|| vec![NORMAL; tokens.len()]);
+    if tokens.is_empty() || types.len() != tokens.len() {
+        let (tokens, types) = (tokens.len(), types.len());
+        return Err(broken(format!("{tokens} tokens with {types} types")));
+    }
+    Ok((tokens, types))
 }
 
 /// Control tokens that end a text in the chat forms of well-known families, whether or not the

@@ -3,7 +3,7 @@
 //! Source: Radford et al., GPT-2, 2019 (bytes as printable characters); the splitting patterns
 //! are those that each model family was trained with.
 
-use super::{Encoder, Pieces, Tokenizer, TokenizerError, endings};
+use super::{Encoder, Pieces, Tokenizer, TokenizerError, broken, endings, tokens_and_types};
 use crate::manifest::SpecialTokens;
 use crate::manifest::gguf::{Metadata, Strings};
 
@@ -37,10 +37,6 @@ const PATTERNS: &[(&str, &str)] = &[
 /// Families whose whole words are looked up before anything is merged.
 const IGNORES_MERGES: &[&str] = &["llama-bpe", "llama3", "llama-v3"];
 
-fn broken(what: impl Into<String>) -> TokenizerError {
-    TokenizerError::Vocabulary { what: what.into() }
-}
-
 /// Opens the vocabulary of a GGUF file.
 pub(super) fn open(
     metadata: &Metadata,
@@ -54,21 +50,10 @@ pub(super) fn open(
             supported: names.join(", "),
         });
     };
-    let tokens = metadata
-        .strings("tokenizer.ggml.tokens")
-        .ok_or_else(|| broken("no tokens"))?;
+    let (tokens, types) = tokens_and_types(metadata)?;
     let merges = metadata
         .strings("tokenizer.ggml.merges")
         .ok_or_else(|| broken("no merges"))?;
-    let types = metadata.i32s("tokenizer.ggml.token_type");
-    let types = types.unwrap_or_else(|| vec![1; tokens.len()]);
-    if tokens.is_empty() || types.len() != tokens.len() {
-        return Err(broken(format!(
-            "{} tokens with {} types",
-            tokens.len(),
-            types.len()
-        )));
-    }
     let mut library = tokenizers::Tokenizer::new(model(tokens, &types, merges, pre)?);
     library.with_pre_tokenizer(Some(pre_tokenizer(pattern)?));
     let added: Vec<AddedToken> = tokens

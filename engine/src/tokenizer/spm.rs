@@ -2,7 +2,7 @@
 //!
 //! Source: Kudo and Richardson, SentencePiece, 2018 (its BPE mode), with llama's byte fallback.
 
-use super::{Encoder, Pieces, Tokenizer, TokenizerError, endings};
+use super::{Encoder, Pieces, Tokenizer, TokenizerError, broken, endings, tokens_and_types};
 use crate::manifest::SpecialTokens;
 use crate::manifest::gguf::{Metadata, Strings};
 use std::cmp::Ordering;
@@ -30,30 +30,18 @@ pub(super) struct Spm {
     adds_space: bool,
 }
 
-fn broken(what: impl Into<String>) -> TokenizerError {
-    TokenizerError::Vocabulary { what: what.into() }
-}
-
 /// Opens the vocabulary of a GGUF file.
 pub(super) fn open(
     metadata: &Metadata,
     special: SpecialTokens,
 ) -> Result<Tokenizer, TokenizerError> {
-    let tokens = metadata
-        .strings("tokenizer.ggml.tokens")
-        .ok_or_else(|| broken("no tokens"))?;
+    let (tokens, types) = tokens_and_types(metadata)?;
     let scores = metadata
         .f32s("tokenizer.ggml.scores")
         .ok_or_else(|| broken("no scores"))?;
-    let types = metadata.i32s("tokenizer.ggml.token_type");
-    let types = types.unwrap_or_else(|| vec![1; tokens.len()]);
-    if tokens.is_empty() || scores.len() != tokens.len() || types.len() != tokens.len() {
-        return Err(broken(format!(
-            "{} tokens with {} scores and {} types",
-            tokens.len(),
-            scores.len(),
-            types.len()
-        )));
+    if scores.len() != tokens.len() {
+        let (tokens, scores) = (tokens.len(), scores.len());
+        return Err(broken(format!("{tokens} tokens with {scores} scores")));
     }
     if let Some(at) = scores.iter().position(|score| score.is_nan()) {
         return Err(broken(format!("score of token {at} is not a number")));
