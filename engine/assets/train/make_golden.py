@@ -72,6 +72,12 @@ def golden(folder, model, prompt, quantised):
     np.save(folder / "logits.npy", logits.astype(np.float32))
 
 
+def read_vocab(path):
+    """Pieces, scores and types of the vocabulary of a GGUF file."""
+    fields = gguf.GGUFReader(path).fields
+    return [fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "scores", "token_type")]
+
+
 def folder_model(path, model):
     """The model as a Hugging Face folder, with a tokenizer.json of bytes only."""
     c, path = model.c, Path(path)
@@ -129,17 +135,16 @@ def main():
     folder_model(HERE / "tiny" / "tiny-folder", model)
     golden(HERE / "golden" / "tiny-folder", model, prompt, False)
 
-    path = HERE / "larder-story.gguf"
-    reader = gguf.GGUFReader(path)
-    vocab = vocabulary.Vocab(reader.fields["tokenizer.ggml.tokens"].contents(),
-                             reader.fields["tokenizer.ggml.scores"].contents())
-    model, folder = gguf_file.read(path), HERE / "golden" / "larder-story"
-    golden(folder, model, vocab.encode(PROMPT), True)
-    tail = greedy(model, [vocab.encode(PROMPT)], 200, vocabulary.EOS)[0]
-    story = vocab.decode(vocab.encode(PROMPT) + tail)
-    (folder / "story.txt").write_text(story + "\n")
-    (folder / "prompts.txt").write_text("\n".join(prompts(72, 11)) + "\n")
-    print(story, GRAMMAR.parses(story), sep="\n")
+    vocab = vocabulary.Vocab(*read_vocab(HERE / "larder-story.gguf")[:2])
+    for name in ["larder-story", "larder-story-moe"]:
+        model, folder = gguf_file.read(HERE / f"{name}.gguf"), HERE / "golden" / name
+        golden(folder, model, vocab.encode(PROMPT), True)
+        tail = greedy(model, [vocab.encode(PROMPT)], 200, vocabulary.EOS)[0]
+        story = vocab.decode(vocab.encode(PROMPT) + tail)
+        (folder / "story.txt").write_text(story + "\n")
+        print(story, GRAMMAR.parses(story), sep="\n")
+    beginnings = "\n".join(prompts(72, 11)) + "\n"
+    (HERE / "golden" / "larder-story" / "prompts.txt").write_text(beginnings)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""A llama in float32: RMSNorm, rotary positions over halves, grouped heads, SwiGLU, tied head.
+"""A llama, or a qwen3-moe, in float32: RMSNorm, rotary positions over halves, grouped heads,
+SwiGLU, tied head; with experts also norms on the heads of q and k.
 
 Shapes: B sequences, T tokens, D residual, H heads, K KV heads, E elements of a head.
 Source: Touvron et al., LLaMA, 2023; Su et al., RoFormer, 2021; Ainslie et al., GQA, 2023.
@@ -23,6 +24,9 @@ class Config:
     eps: float = 1e-5
     theta: float = 10000.0
     tied: bool = True
+    # Experts of width `ffn`, and how many of them a token picks; 0 is a dense model.
+    experts: int = 0
+    picks: int = 0
 
 
 class Norm(nn.Module):
@@ -55,12 +59,14 @@ class Attention(nn.Module):
         self.k = nn.Linear(c.dim, c.kv_heads * c.head_dim, bias=False)
         self.v = nn.Linear(c.dim, c.kv_heads * c.head_dim, bias=False)
         self.o = nn.Linear(c.heads * c.head_dim, c.dim, bias=False)
+        self.q_norm = Norm(c.head_dim, c.eps) if c.experts else nn.Identity()
+        self.k_norm = Norm(c.head_dim, c.eps) if c.experts else nn.Identity()
 
     def forward(self, x, cos, sin):
         c, (batch, length, _) = self.c, x.shape
         split = lambda y, heads: y.view(batch, length, heads, c.head_dim).transpose(1, 2)
-        q = rotate(split(self.q(x), c.heads), cos, sin)
-        k = rotate(split(self.k(x), c.kv_heads), cos, sin)
+        q = rotate(self.q_norm(split(self.q(x), c.heads)), cos, sin)
+        k = rotate(self.k_norm(split(self.k(x), c.kv_heads)), cos, sin)
         k = k.repeat_interleave(c.heads // c.kv_heads, 1)
         v = split(self.v(x), c.kv_heads).repeat_interleave(c.heads // c.kv_heads, 1)
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -78,11 +84,37 @@ class FeedForward(nn.Module):
         return self.down(F.silu(self.gate(x)) * self.up(x))
 
 
+class Experts(nn.Module):
+    """Softmax over all experts, the best `picks` renormalised, their outputs summed.
+
+    Every expert is evaluated for every token: for so few and small ones that is quicker than
+    sorting tokens. `shares` and `picked` of the last call stay for the balance loss and for the
+    statistics. Source: Yang et al., Qwen3 technical report, 2025.
+    """
+
+    def __init__(self, c):
+        super().__init__()
+        self.c, width = c, c.ffn * c.experts
+        self.router = nn.Linear(c.dim, c.experts, bias=False)
+        self.gate = nn.Linear(c.dim, width, bias=False)
+        self.up = nn.Linear(c.dim, width, bias=False)
+        self.down = nn.Linear(width, c.dim, bias=False)
+        self.shares = self.picked = None
+
+    def forward(self, x):
+        self.shares = self.router(x).softmax(-1)
+        best, self.picked = self.shares.topk(self.c.picks, -1)
+        weight = torch.zeros_like(self.shares)
+        weight = weight.scatter(-1, self.picked, best / best.sum(-1, keepdim=True))
+        hidden = (F.silu(self.gate(x)) * self.up(x)).unflatten(-1, (self.c.experts, self.c.ffn))
+        return self.down((hidden * weight.unsqueeze(-1)).flatten(-2))
+
+
 class Layer(nn.Module):
     def __init__(self, c):
         super().__init__()
         self.attention_norm, self.ffn_norm = Norm(c.dim, c.eps), Norm(c.dim, c.eps)
-        self.attention, self.ffn = Attention(c), FeedForward(c)
+        self.attention, self.ffn = Attention(c), Experts(c) if c.experts else FeedForward(c)
 
     def forward(self, x, cos, sin):
         x = x + self.attention(self.attention_norm(x), cos, sin)

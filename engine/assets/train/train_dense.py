@@ -43,7 +43,7 @@ def parse_rate(model, vocab, count, seed):
     return 1 - len(bad) / count, bad[:1]
 
 
-def train(model, vocab, steps, minutes, peak=3e-3):
+def train(model, vocab, steps, minutes, peak=3e-3, extra_loss=lambda model: 0):
     """AdamW with warm-up and cosine decay, by the clock or by steps, whichever ends first."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.05)
     data, start = batches(vocab, random.Random(1)), time.time()
@@ -56,6 +56,7 @@ def train(model, vocab, steps, minutes, peak=3e-3):
             group["lr"] = rate
         inputs, targets = next(data)
         loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=-100)
+        loss = loss + extra_loss(model)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
