@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::check_blocks;
+use crate::config::Arch;
 
 /// The golden models beside the checkout, if this machine has them.
 fn golden(name: &str) -> Option<PathBuf> {
@@ -81,12 +82,25 @@ fn vocabularies_open_as_containers_only() {
 }
 
 #[test]
+fn the_families_beside_llama_open() {
+    for (name, arch) in [
+        ("tiny-qwen2.gguf", Arch::Qwen2),
+        ("tiny-qwen2", Arch::Qwen2),
+        ("tiny-qwen3-q4_k.gguf", Arch::Qwen3),
+    ] {
+        let Some(path) = golden(name) else { return };
+        let manifest = Manifest::open(&path).expect("is supported");
+        assert_eq!(manifest.config.arch, arch);
+        let has = |role| manifest.find(role, Some(0)).is_some();
+        assert_eq!(has(Role::QBias), arch == Arch::Qwen2);
+        assert_eq!(has(Role::QNorm), arch == Arch::Qwen3);
+    }
+}
+
+#[test]
 fn others_open_as_containers_only() {
     let names = [
-        "tiny-qwen2.gguf",
-        "tiny-qwen2",
         "tiny-qwen3moe",
-        "tiny-qwen3-q4_k.gguf",
         "tiny-gptoss",
         "tiny-gptoss.gguf",
         "tiny-mistral-window",
