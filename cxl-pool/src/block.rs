@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Index of the file in the source.
-    pub file: u16,
+    pub file: u32,
     /// First byte in the file.
     pub offset: u64,
     /// Bytes, never zero.

@@ -11,7 +11,7 @@ use crate::limit::TokenBucket;
 use crate::source::{Source, bytes_due};
 use crate::transfer::{Class, CutPiece, MoveError, Place, Transfer, Want};
 use crate::units::{BlockId, BytesPerSec, GRANULE, Nanos};
-use larder_sys::io::{Done, Driver, Errno, ReadOp};
+use larder_sys::io::{Done, Driver, Errno, Op, Verb};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,7 +64,7 @@ pub trait Outcome: Send {
 struct InFlight {
     transfer: u64,
     place: Place,
-    file: u16,
+    file: u32,
     offset: u64,
     due: u64,
     len: u64,
@@ -284,16 +284,16 @@ impl Path {
         self.next_id += 1;
         self.start(
             piece,
-            ReadOp {
+            Op {
                 tag,
                 file: cut.file,
                 offset: cut.offset,
-                target: cut.target,
+                verb: Verb::Read(cut.target),
             },
         );
     }
 
-    fn start(&mut self, piece: InFlight, op: ReadOp) {
+    fn start(&mut self, piece: InFlight, op: Op) {
         self.in_flight_bytes += piece.len;
         self.pieces.insert(op.tag, piece);
         // `submit_ready` looked at the depth, and a repeated read takes the place of its first try.
@@ -329,17 +329,17 @@ impl Path {
                     attempts: piece.attempts + 1,
                     ..piece
                 };
-                let op = ReadOp {
+                let op = Op {
                     tag: done.tag,
                     file: piece.file,
                     offset: piece.offset,
-                    target: done.target,
+                    verb: done.verb,
                 };
                 self.start(again, op);
                 None
             }
             Err(error) => {
-                drop(done.target);
+                drop(done.verb);
                 self.piece_home(piece.transfer, Err(error));
                 None
             }
@@ -365,10 +365,13 @@ impl Path {
         if transfer.fill.is_none() {
             return Ok(());
         }
+        let Verb::Read(target) = done.verb else {
+            unreachable!("a read comes back as one");
+        };
         let block = transfer.block;
         let sums = self.sums.entry(block).or_default();
         transfer
-            .arrived(piece.place, done.target, sums)
+            .arrived(piece.place, target, sums)
             .map_err(|mismatch| MoveError::Checksum {
                 block,
                 file: self.source.name(transfer.file_of(piece.place.run)),

@@ -10,7 +10,8 @@ use crate::clock::{Clock, VirtualClock};
 use crate::source::Source;
 use crate::units::{BytesPerSec, Nanos};
 use larder_sys::file::FileError;
-use larder_sys::io::{Done, Driver, Errno, ReadOp};
+use larder_sys::io::{Done, Driver, Errno, Op, Verb};
+use larder_sys::lease::FillPiece;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -35,15 +36,15 @@ pub struct Link {
 pub struct MemoryFiles(pub Arc<Vec<Vec<u8>>>);
 
 impl Source for MemoryFiles {
-    fn name(&self, file: u16) -> String {
+    fn name(&self, file: u32) -> String {
         format!("simulated file {file}")
     }
 
-    fn file_len(&self, file: u16) -> u64 {
-        self.0[usize::from(file)].len() as u64
+    fn file_len(&self, file: u32) -> u64 {
+        self.0[file as usize].len() as u64
     }
 
-    fn check(&self, _file: u16) -> Result<(), FileError> {
+    fn check(&self, _file: u32) -> Result<(), FileError> {
         Ok(())
     }
 }
@@ -82,7 +83,7 @@ pub struct SimDriver {
     /// When the link is free again.
     free_at: Nanos,
     /// Reads in flight by completion time and order.
-    in_flight: BTreeMap<(Nanos, u64), ReadOp>,
+    in_flight: BTreeMap<(Nanos, u64), Op>,
     order: u64,
 }
 
@@ -101,31 +102,34 @@ impl SimDriver {
         }
     }
 
-    fn finish(&mut self, mut op: ReadOp) -> Done {
-        if self.random.chance(self.link.error) {
-            return Done {
-                tag: op.tag,
-                target: op.target,
-                outcome: Err(Errno::EIO),
-            };
+    fn finish(&mut self, mut op: Op) -> Done {
+        let outcome = match &mut op.verb {
+            _ if self.random.chance(self.link.error) => Err(Errno::EIO),
+            Verb::Read(target) => Ok(self.read(op.file, op.offset, target)),
+            Verb::Write(_) => Err(Errno::EROFS),
+            Verb::Seal(_) | Verb::Free => Ok(0),
+        };
+        Done {
+            tag: op.tag,
+            verb: op.verb,
+            outcome,
         }
-        let file = &self.files.0[usize::from(op.file)];
-        let from = (op.offset as usize).min(file.len());
-        let mut len = op.target.len().min(file.len() - from);
+    }
+
+    fn read(&mut self, file: u32, offset: u64, target: &mut FillPiece) -> usize {
+        let file = &self.files.0[file as usize];
+        let from = (offset as usize).min(file.len());
+        let mut len = target.len().min(file.len() - from);
         if self.random.chance(self.link.short) {
             len = (self.random.next_u64() % (len as u64 + 1)) as usize;
         }
-        let target = &mut op.target.bytes_mut()[..len];
+        let target = &mut target.bytes_mut()[..len];
         target.copy_from_slice(&file[from..from + len]);
         if len > 0 && self.random.chance(self.link.flip) {
             let bit = self.random.next_u64();
             target[(bit >> 3) as usize % len] ^= 1 << (bit & 7);
         }
-        Done {
-            tag: op.tag,
-            target: op.target,
-            outcome: Ok(len),
-        }
+        len
     }
 }
 
@@ -142,12 +146,12 @@ impl Driver for SimDriver {
         DEPTH
     }
 
-    fn submit(&mut self, op: ReadOp) -> Result<(), ReadOp> {
+    fn submit(&mut self, op: Op) -> Result<(), Op> {
         if self.in_flight.len() == DEPTH {
             return Err(op);
         }
         let start = self.free_at.max(self.clock.now());
-        let carried = self.link.bandwidth.seconds_for(op.target.len() as u64) * 1e9;
+        let carried = self.link.bandwidth.seconds_for(op.verb.len() as u64) * 1e9;
         self.free_at = Nanos::new(start.get() + carried as u64);
         let arrives = Nanos::new(self.free_at.get() + self.link.latency_ns);
         self.order += 1;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 /// What a path must know of the files it reads.
 pub trait Source: Send {
     /// Name of a file for messages.
-    fn name(&self, file: u16) -> String;
+    fn name(&self, file: u32) -> String;
 
     /// Bytes of a file.
-    fn file_len(&self, file: u16) -> u64;
+    fn file_len(&self, file: u32) -> u64;
 
     /// Fails if the file is not the one that was opened, unchanged.
-    fn check(&self, file: u16) -> Result<(), FileError>;
+    fn check(&self, file: u32) -> Result<(), FileError>;
 }
 
 /// Files of this host.
@@ -21,22 +21,22 @@ pub trait Source: Send {
 pub struct Files(pub Vec<Arc<SourceFile>>);
 
 impl Source for Files {
-    fn name(&self, file: u16) -> String {
-        self.0[usize::from(file)].path().display().to_string()
+    fn name(&self, file: u32) -> String {
+        self.0[file as usize].path().display().to_string()
     }
 
-    fn file_len(&self, file: u16) -> u64 {
-        self.0[usize::from(file)].len()
+    fn file_len(&self, file: u32) -> u64 {
+        self.0[file as usize].len()
     }
 
-    fn check(&self, file: u16) -> Result<(), FileError> {
-        self.0[usize::from(file)].check()
+    fn check(&self, file: u32) -> Result<(), FileError> {
+        self.0[file as usize].check()
     }
 }
 
 /// Bytes that a read of `len` at `offset` must bring: fewer at the end of the file, where the
 /// last page is not whole.
-pub(crate) fn bytes_due(source: &dyn Source, file: u16, offset: u64, len: u64) -> u64 {
+pub(crate) fn bytes_due(source: &dyn Source, file: u32, offset: u64, len: u64) -> u64 {
     debug_assert!(offset.is_multiple_of(GRANULE), "reads start on a page");
     source.file_len(file).saturating_sub(offset).min(len)
 }

@@ -100,7 +100,7 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct CutPiece {
     pub(crate) place: Place,
-    pub(crate) file: u16,
+    pub(crate) file: u32,
     /// First byte in the file, on a page.
     pub(crate) offset: u64,
     pub(crate) target: FillPiece,
@@ -175,7 +175,7 @@ impl Transfer {
     }
 
     /// File of a run, for messages.
-    pub(crate) fn file_of(&self, run: usize) -> u16 {
+    pub(crate) fn file_of(&self, run: usize) -> u32 {
         self.spec.runs[run].file
     }
 

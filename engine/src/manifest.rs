@@ -49,7 +49,7 @@ pub struct Tensor {
     pub rows: usize,
     pub cols: usize,
     /// Index into [`Manifest::files`].
-    pub file: u16,
+    pub file: u32,
     /// First byte in the file.
     pub offset: u64,
     pub len: u64,

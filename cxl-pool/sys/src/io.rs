@@ -1,35 +1,75 @@
-//! Reads in flight: what a driver of the disk path is asked, and what it answers.
+//! Operations in flight: what the driver of a path is asked, and what it answers.
 //!
-//! A driver owns every operation, and with it the [`FillPiece`] that the operation writes, from
-//! `submit` until the completion comes out of `reap`. Nothing else frees a target.
+//! A driver owns every operation, and with it the piece of memory that the operation writes or
+//! reads, from `submit` until the completion comes out of `reap`. Nothing else frees a piece.
 
-use crate::lease::FillPiece;
+use crate::lease::{FillPiece, ReadPiece};
 pub use nix::errno::Errno;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-/// One read: `target.len()` bytes of file `file` at `offset`.
+/// What an operation does with bytes of a file, or of an object that stands for one.
 #[derive(Debug)]
-pub struct ReadOp {
+pub enum Verb {
+    /// Fills the piece from the file.
+    Read(FillPiece),
+    /// Writes the piece to the file.
+    Write(ReadPiece),
+    /// Every byte of the object at the offset has been written: it may be read from now on.
+    /// Tiers whose files need no such step complete it at once.
+    Seal(Seal),
+    /// Nobody reads the object at the offset any more.
+    Free,
+}
+
+impl Verb {
+    /// Bytes that the operation moves.
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Read(piece) => piece.len(),
+            Self::Write(piece) => piece.len(),
+            Self::Seal(_) | Self::Free => 0,
+        }
+    }
+
+    /// The operation moves no bytes.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Length and checksums of an object that has been written.
+#[derive(Clone, Debug)]
+pub struct Seal {
+    pub len: u64,
+    /// crc32c of each 1 MiB from the start, the last one shorter.
+    pub crcs: Arc<[u32]>,
+}
+
+/// One operation at `offset` of file `file`.
+#[derive(Debug)]
+pub struct Op {
     /// Comes back with the completion.
     pub tag: u64,
     /// Index of the file among those the driver was made with.
-    pub file: u16,
-    /// First byte in the file; a multiple of the granule where the file is read directly.
+    pub file: u32,
+    /// First byte in the file; a multiple of the granule where the file is accessed directly.
     pub offset: u64,
-    pub target: FillPiece,
+    pub verb: Verb,
 }
 
 /// A completion.
 #[derive(Debug)]
 pub struct Done {
     pub tag: u64,
-    pub target: FillPiece,
-    /// Bytes that arrived, which may be fewer than asked, or why none did.
+    /// What was asked, with its piece.
+    pub verb: Verb,
+    /// Bytes that were moved, which may be fewer than asked, or why none were.
     pub outcome: Result<usize, Errno>,
 }
 
-/// Drives reads from files into mapped memory.
+/// Drives operations between files and mapped memory.
 ///
 /// One thread calls `submit` and `reap`, in any order; any thread may wake it.
 pub trait Driver: Send {
@@ -43,7 +83,7 @@ pub trait Driver: Send {
     fn depth(&self) -> usize;
 
     /// Takes an operation; it comes back if `depth` of them are in flight.
-    fn submit(&mut self, op: ReadOp) -> Result<(), ReadOp>;
+    fn submit(&mut self, op: Op) -> Result<(), Op>;
 
     /// Starts what was submitted, without waiting.
     fn flush(&mut self) -> std::io::Result<()>;
@@ -66,7 +106,6 @@ pub(crate) mod check {
     use crate::slot::PartRange;
     use crate::space::Space;
     use smallvec::SmallVec;
-    use std::sync::Arc;
     use std::time::Instant;
 
     const LEN: u64 = 5 << 20;
@@ -89,11 +128,11 @@ pub(crate) mod check {
             while cutter.left() > 0 {
                 let target = cutter.cut(cutter.left().min(256 << 10));
                 let len = target.len() as u64;
-                match driver.submit(ReadOp {
+                match driver.submit(Op {
                     tag: offset,
                     file: 0,
                     offset,
-                    target,
+                    verb: Verb::Read(target),
                 }) {
                     Ok(()) => offset += len,
                     Err(_) => unreachable!("20 pieces fit any depth"),
@@ -105,8 +144,11 @@ pub(crate) mod check {
             for one in done.drain(..) {
                 arrived += one.outcome.expect("read");
                 let at = one.tag as usize;
-                let end = (at + one.target.len()).min(data.len());
-                assert!(one.target.bytes()[..end - at] == data[at..end]);
+                let Verb::Read(target) = one.verb else {
+                    unreachable!("only reads were submitted");
+                };
+                let end = (at + target.len()).min(data.len());
+                assert!(target.bytes()[..end - at] == data[at..end]);
             }
         }
         drop(cutter);

@@ -273,6 +273,26 @@ impl ReadLease {
         self.slot
     }
 
+    /// First byte of the block's extent in its space, and the extent's bytes.
+    pub fn extent(&self) -> (u64, u64) {
+        let extent = &self.record().extent;
+        (extent.start(), extent.len())
+    }
+
+    /// `len` bytes of the extent from `offset`, for one operation to read; a pin of its own.
+    pub fn piece(&self, offset: u64, len: u64) -> ReadPiece {
+        let whole = self.record().extent.len();
+        assert!(
+            offset.checked_add(len).is_some_and(|end| end <= whole),
+            "piece {offset}+{len} of {whole} bytes"
+        );
+        ReadPiece {
+            lease: self.clone(),
+            offset,
+            len: len as usize,
+        }
+    }
+
     /// Parts of the block.
     pub fn parts(&self) -> usize {
         self.record().parts.len()
@@ -313,6 +333,36 @@ impl Clone for ReadLease {
 impl Drop for ReadLease {
     fn drop(&mut self) {
         self.table.slots[self.slot].unpin();
+    }
+}
+
+/// Bytes of a ready block that one operation reads; it pins the block until it has completed.
+#[derive(Debug)]
+pub struct ReadPiece {
+    lease: ReadLease,
+    offset: u64,
+    len: usize,
+}
+
+impl ReadPiece {
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        let record = self.lease.record();
+        let base = record
+            .extent
+            .address()
+            .expect("pieces are of mapped extents");
+        // SAFETY: `piece` checked that the range is inside the extent, which the record owns;
+        // nobody writes it while the slot is ready, and the pin keeps it ready.
+        unsafe { std::slice::from_raw_parts(base.as_ptr().add(self.offset as usize), self.len) }
     }
 }
 

@@ -1,8 +1,8 @@
-//! Reads by a few threads that call pread, where io_uring is refused.
+//! Reads and writes by a few threads that call pread and pwrite, where io_uring is refused.
 
 use crate::file::SourceFile;
-use crate::io::{Done, Driver, ReadOp};
-use nix::sys::uio::pread;
+use crate::io::{Done, Driver, Op, Verb};
+use nix::sys::uio::{pread, pwrite};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queues {
-    submitted: VecDeque<ReadOp>,
+    submitted: VecDeque<Op>,
     done: Vec<Done>,
     woken: bool,
     ending: bool,
@@ -83,12 +83,16 @@ fn serve(shared: &Shared, files: &[Arc<SourceFile>]) {
             continue;
         };
         drop(state);
-        let file = &files[usize::from(op.file)];
-        let outcome = pread(file.fd(), op.target.bytes_mut(), op.offset as libc::off_t);
+        let (file, at) = (&files[op.file as usize], op.offset as libc::off_t);
+        let outcome = match &mut op.verb {
+            Verb::Read(piece) => pread(file.fd(), piece.bytes_mut(), at),
+            Verb::Write(piece) => pwrite(file.fd(), piece.bytes(), at),
+            Verb::Seal(_) | Verb::Free => Ok(0),
+        };
         state = shared.state.lock();
         state.done.push(Done {
             tag: op.tag,
-            target: op.target,
+            verb: op.verb,
             outcome,
         });
         shared.news.notify_one();
@@ -108,7 +112,7 @@ impl Driver for PreadDriver {
         DEPTH
     }
 
-    fn submit(&mut self, op: ReadOp) -> Result<(), ReadOp> {
+    fn submit(&mut self, op: Op) -> Result<(), Op> {
         if self.in_flight == DEPTH {
             return Err(op);
         }

@@ -1,12 +1,12 @@
-//! Reads by io_uring: registered files, and registered buffers where memlock allows.
+//! Reads and writes by io_uring: registered files, and registered buffers where memlock allows.
 //!
 //! Source: io_uring(7), io_uring_register(2). A slab owned by the ring holds every operation in
 //! flight; the completion queue entry is the only thing that frees a slab slot.
 
 use crate::file::SourceFile;
-use crate::io::{Done, Driver, ReadOp};
+use crate::io::{Done, Driver, Op, Verb};
 use crate::space::Space;
-use io_uring::{IoUring, opcode, types};
+use io_uring::{IoUring, opcode, squeue, types};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
@@ -37,8 +37,10 @@ impl Wake for WakeEvent {
 pub struct UringDriver {
     /// First, so that it is dropped first: it stops using the memory and files below.
     ring: IoUring,
-    slab: Vec<Option<ReadOp>>,
+    slab: Vec<Option<Op>>,
     free: Vec<u16>,
+    /// Operations that the disk has no part in.
+    at_once: Vec<Done>,
     wake: Arc<WakeEvent>,
     wake_armed: bool,
     /// The registered memory, cut into buffers of [`BUFFER_MAX`]; `None` if it is not registered.
@@ -60,6 +62,7 @@ impl UringDriver {
             ring,
             slab: (0..DEPTH).map(|_| None).collect(),
             free: (0..DEPTH as u16).rev().collect(),
+            at_once: Vec::new(),
             wake: Arc::new(WakeEvent(wake)),
             wake_armed: false,
             buffers: None,
@@ -96,14 +99,50 @@ impl UringDriver {
         Ok(())
     }
 
-    /// Index of the registered buffer that holds the whole target, if one does.
-    fn buffer_of(&self, op: &ReadOp) -> Option<u16> {
+    /// Index of the registered buffer that holds the whole piece, if one does.
+    fn buffer_of(&self, address: *const u8, len: usize) -> Option<u16> {
         let mapping = self.buffers.as_ref()?.mapping()?;
-        let start =
-            (op.target.address().as_ptr() as u64).checked_sub(mapping.base().as_ptr() as u64)?;
-        let end = start + op.target.len() as u64;
+        let start = (address as u64).checked_sub(mapping.base().as_ptr() as u64)?;
+        let end = start + len as u64;
         let index = start / BUFFER_MAX;
         (end <= mapping.len() && (end - 1) / BUFFER_MAX == index).then_some(index as u16)
+    }
+
+    /// The queue entry of an operation; `None` if the disk has no part in it.
+    fn entry(&self, op: &Op) -> Option<squeue::Entry> {
+        assert!(
+            (op.file as usize) < self.files.len(),
+            "file {} is registered",
+            op.file
+        );
+        let fd = types::Fixed(op.file);
+        let len = op.verb.len() as u32;
+        let entry = match &op.verb {
+            Verb::Read(piece) => {
+                let address = piece.address().as_ptr();
+                match self.buffer_of(address, piece.len()) {
+                    Some(buffer) => opcode::ReadFixed::new(fd, address, len, buffer)
+                        .offset(op.offset)
+                        .build(),
+                    None => opcode::Read::new(fd, address, len)
+                        .offset(op.offset)
+                        .build(),
+                }
+            }
+            Verb::Write(piece) => {
+                let address = piece.bytes().as_ptr();
+                match self.buffer_of(address, piece.len()) {
+                    Some(buffer) => opcode::WriteFixed::new(fd, address, len, buffer)
+                        .offset(op.offset)
+                        .build(),
+                    None => opcode::Write::new(fd, address, len)
+                        .offset(op.offset)
+                        .build(),
+                }
+            }
+            Verb::Seal(_) | Verb::Free => return None,
+        };
+        Some(entry)
     }
 
     /// Keeps a poll on the wake event in the queue.
@@ -139,7 +178,7 @@ impl UringDriver {
             };
             done.push(Done {
                 tag: op.tag,
-                target: op.target,
+                verb: op.verb,
                 outcome,
             });
         }
@@ -182,34 +221,23 @@ impl Driver for UringDriver {
         DEPTH as usize - 1
     }
 
-    fn submit(&mut self, op: ReadOp) -> Result<(), ReadOp> {
+    fn submit(&mut self, op: Op) -> Result<(), Op> {
         // One slab slot stays free, so that the wake poll always finds an entry.
         if self.free.len() <= 1 {
             return Err(op);
         }
-        assert!(
-            usize::from(op.file) < self.files.len(),
-            "file {} is registered",
-            op.file
-        );
-        let buffer = self.buffer_of(&op);
-        let (fd, address) = (
-            types::Fixed(u32::from(op.file)),
-            op.target.address().as_ptr(),
-        );
-        let len = op.target.len() as u32;
+        let Some(entry) = self.entry(&op) else {
+            self.at_once.push(Done {
+                tag: op.tag,
+                verb: op.verb,
+                outcome: Ok(0),
+            });
+            return Ok(());
+        };
         let index = self.free.pop().expect("checked above");
-        let entry = match buffer {
-            Some(buffer) => opcode::ReadFixed::new(fd, address, len, buffer)
-                .offset(op.offset)
-                .build(),
-            None => opcode::Read::new(fd, address, len)
-                .offset(op.offset)
-                .build(),
-        }
-        .user_data(u64::from(index));
-        // SAFETY: the target's memory lives as long as the piece, which the slab keeps until the
-        // completion; nobody else reaches its bytes meanwhile.
+        let entry = entry.user_data(u64::from(index));
+        // SAFETY: the memory lives as long as the piece, which the slab keeps until the
+        // completion; nobody else writes its bytes meanwhile.
         if unsafe { self.ring.submission().push(&entry) }.is_err() {
             self.free.push(index);
             return Err(op);
@@ -228,6 +256,7 @@ impl Driver for UringDriver {
 
     fn reap(&mut self, done: &mut Vec<Done>, wait: Duration) -> io::Result<()> {
         let before = done.len();
+        done.append(&mut self.at_once);
         self.arm_wake();
         self.flush()?;
         if self.collect(done) || done.len() > before || wait.is_zero() {

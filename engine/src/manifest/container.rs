@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// Files of one model: far more than the largest has, far fewer than a `u16` counts.
+/// Files of one model: far more than the largest has, far fewer than a host opens.
 const FILES_MAX: u64 = 10_000;
 const READ_BYTES: usize = 128 << 10;
 

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Reads bytes of a file of the container: file, offset, buffer.
-pub(super) type ReadAt<'a> = dyn FnMut(u16, u64, &mut [u8]) -> io::Result<()> + 'a;
+pub(super) type ReadAt<'a> = dyn FnMut(u32, u64, &mut [u8]) -> io::Result<()> + 'a;
 
 /// Largest value of any size in a configuration: products of two stay far below 2^63.
 const SIZE_MAX: u64 = 1 << 24;

@@ -16,7 +16,7 @@ pub struct StoredTensor {
     pub type_name: Cow<'static, str>,
     pub shape: Shape,
     /// Index into the files of the container.
-    pub file: u16,
+    pub file: u32,
     /// First byte in the file.
     pub offset: u64,
     /// Bytes, above zero.

@@ -89,7 +89,7 @@ fn read_safetensors(paths: &[PathBuf]) -> Result<Opened, ModelError> {
         let (reader, source) = open_file(path)?;
         let header = safetensors::read_header(reader, source.len);
         for mut tensor in header.map_err(|e| ModelError::header(path, e))? {
-            tensor.file = files.len() as u16;
+            tensor.file = files.len() as u32;
             insert_name(&mut names, &tensor.name, path)?;
             tensors.push(tensor);
         }

@@ -27,7 +27,7 @@ pub(super) fn open(path: &Path) -> Result<Container, ModelError> {
             }
             files.push(file);
             for mut tensor in header.tensors {
-                tensor.file = index as u16;
+                tensor.file = index as u32;
                 insert_name(&mut names, &tensor.name, shard)?;
                 tensors.push(tensor);
             }
