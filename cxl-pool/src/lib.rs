@@ -16,6 +16,7 @@ pub mod clock;
 pub mod block;
 pub mod checksum;
 pub mod limit;
+pub mod policy;
 pub mod source;
 pub mod table;
 

@@ -10,6 +10,7 @@ pub mod work;
 
 pub mod cpu;
 
+use crate::config::Experts;
 use larder_cpu::{Class, KvShape, Mode, WeightType};
 use larder_pool::sys::lease::{AppendLease, ReadLease};
 use work::{Buf, WorkBuffers};
@@ -81,15 +82,42 @@ pub enum Op {
         col0: usize,
         count: usize,
     },
+    /// Every row picks its experts by the scores in [`Buf::Router`]; gives back the picks.
+    Route { count: usize },
+    /// The picks that the next layer would make of the residual stream as it is now: that layer's
+    /// norm and router. A guess, computed beside what the layer under way works with.
+    Foresee {
+        norm: Weight,
+        router: Weight,
+        count: usize,
+    },
+    /// One expert for the rows that picked it: `picked[row, rank] = expert(xn[row])`.
+    Expert {
+        gate: Weight,
+        up: Weight,
+        down: Weight,
+        picks: Vec<Pick>,
+    },
+    /// `x[row] += sum over ranks, in order, of weight * picked[row, rank]`.
+    Combine { count: usize },
     /// Norms (where asked for) and rotates q and k, appends k and v to the tails, and attends:
     /// `att = attention(q)`.
     Attend { slices: SliceLeases },
+}
+
+/// A row that picked an expert, and at which rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pick {
+    pub row: usize,
+    pub rank: usize,
 }
 
 /// What an operation gives back when it has completed.
 #[derive(Debug, Default)]
 pub struct Completed {
     pub tails: Vec<AppendLease>,
+    /// Experts by row and rank.
+    pub picks: Vec<u32>,
 }
 
 /// Names an operation that was enqueued.
@@ -103,6 +131,7 @@ pub struct StepShape {
     pub dim: usize,
     pub heads: usize,
     pub ffn: usize,
+    pub experts: Option<Experts>,
     pub vocab: usize,
     pub norm_eps: f32,
     pub kv: KvShape,
@@ -117,6 +146,10 @@ pub trait Backend: Send {
 
     /// Takes the work buffers of the coming steps and gives back those of the steps before.
     fn set_work(&mut self, work: WorkBuffers) -> Option<WorkBuffers>;
+
+    /// Blocks whose operations may be under way at once; zero if an operation has completed when
+    /// it is enqueued.
+    fn blocks_ahead(&self) -> usize;
 
     /// Rows that the work buffers hold.
     fn rows_max(&self) -> usize;

@@ -11,17 +11,20 @@ pub enum Arch {
     Qwen2,
     /// As llama, with norms on the heads of q and k.
     Qwen3,
+    /// As qwen3, with experts instead of one feed-forward part.
+    Qwen3Moe,
 }
 
 impl Arch {
     /// Every architecture that the graph can build, in the order of the messages.
-    pub const ALL: [Self; 3] = [Self::Llama, Self::Qwen2, Self::Qwen3];
+    pub const ALL: [Self; 4] = [Self::Llama, Self::Qwen2, Self::Qwen3, Self::Qwen3Moe];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Llama => "llama",
             Self::Qwen2 => "qwen2",
             Self::Qwen3 => "qwen3",
+            Self::Qwen3Moe => "qwen3moe",
         }
     }
 }
@@ -48,6 +51,17 @@ pub struct Rope {
     pub factors: Vec<f32>,
 }
 
+/// Experts of every layer. Source: Qwen3 technical report, 2025, section 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Experts {
+    /// E: experts of a layer.
+    pub count: usize,
+    /// Experts that a token picks; at most `count`.
+    pub picked: usize,
+    /// The weights of a token's picks are scaled to sum to one.
+    pub normalised: bool,
+}
+
 /// Shape of a model. All sizes are checked to be above zero and to fit together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelConfig {
@@ -60,8 +74,9 @@ pub struct ModelConfig {
     /// Hkv; H is a multiple of it.
     pub kv_heads: usize,
     pub head_dim: usize,
-    /// Hidden elements of the feed-forward part.
+    /// Hidden elements of the feed-forward part, or of one expert.
     pub ffn: usize,
+    pub experts: Option<Experts>,
     pub vocab: usize,
     /// Longest context the model was trained for, in tokens.
     pub context: usize,

@@ -4,6 +4,8 @@
 //! the cutting of a layer into blocks never shows here: a block holds some rows of some tensors,
 //! and each product writes the columns of its rows.
 
+mod experts;
+
 use crate::backend::work::Buf;
 use crate::backend::{Backend, Op, RowRange, Token, Weight};
 use crate::gather::Gatherer;
@@ -15,6 +17,7 @@ use larder_cpu::{Class, Mode};
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::transfer::MoveError;
 use larder_pool::units::BlockId;
+use std::collections::VecDeque;
 use std::ops::Range;
 
 /// Rows whose logits a step computes.
@@ -42,6 +45,8 @@ pub struct Machine<'a> {
     pub stager: &'a mut Stager,
     pub gatherer: &'a mut Gatherer,
     pub sequence: &'a mut Sequence,
+    /// Blocks whose operations may not have completed, oldest first.
+    pub pending: VecDeque<(Token, BlockId)>,
 }
 
 /// Progress through the parts of one layer.
@@ -72,7 +77,7 @@ impl Machine<'_> {
         });
         self.embed(input.tokens)?;
         for index in 0..self.manifest.program.layers.len() {
-            self.layer(index, count)?;
+            self.layer(index, input.class, count)?;
         }
         let rows = match input.logits {
             LogitRows::None => None,
@@ -85,6 +90,7 @@ impl Machine<'_> {
         if let Some(rows) = rows {
             self.head(rows)?;
         }
+        while self.finish_oldest()? {}
         self.sequence.advance(count);
         self.stager.end_pass()
     }
@@ -105,7 +111,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn layer(&mut self, index: usize, count: usize) -> Result<(), MoveError> {
+    fn layer(&mut self, index: usize, class: Class, count: usize) -> Result<(), MoveError> {
         let blocks = self.manifest.program.layers[index].clone();
         let mut layer = Layer {
             index,
@@ -119,6 +125,9 @@ impl Machine<'_> {
         self.blocks(blocks.attention, |machine, lease, part, at| {
             Some(machine.attention_part(&mut layer, lease, part, at))
         })?;
+        if self.manifest.program.experts > 0 {
+            return self.experts(index, class, count);
+        }
         self.gate_up(blocks.gate_up, count)?;
         self.blocks(blocks.down, |machine, lease, part, at| {
             if !std::mem::replace(&mut layer.is_hidden_ready, true) {
@@ -140,15 +149,35 @@ impl Machine<'_> {
         for block in blocks.map(BlockId::new) {
             let lease = self.stager.lease(block)?;
             let parts = self.manifest.blocks[block.index()].parts.clone();
+            let mut last = None;
             for (at, one) in parts.into_iter().enumerate() {
-                if let Some(token) = part(self, &lease, one, at) {
-                    let _ = self.backend.finish(token);
-                }
+                last = part(self, &lease, one, at).or(last);
             }
             drop(lease);
-            self.stager.done(block)?;
+            let token = last.expect("a block has an operation");
+            self.retire(token, block)?;
         }
         Ok(())
+    }
+
+    /// A block has been handed over up to the operation of `token`: it leaves when that has
+    /// completed. Waits for the oldest when more are under way than the backend may run ahead.
+    fn retire(&mut self, token: Token, block: BlockId) -> Result<(), MoveError> {
+        self.pending.push_back((token, block));
+        while self.pending.len() > self.backend.blocks_ahead() {
+            self.finish_oldest()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the oldest operation under way; `false` if there is none.
+    fn finish_oldest(&mut self) -> Result<bool, MoveError> {
+        let Some((token, block)) = self.pending.pop_front() else {
+            return Ok(false);
+        };
+        let _ = self.backend.finish(token);
+        self.stager.done(block)?;
+        Ok(true)
     }
 
     fn weight(&self, lease: &ReadLease, part: Part, at: usize) -> Weight {
@@ -217,6 +246,9 @@ impl Machine<'_> {
                     self.attend(layer.index, count);
                 }
                 self.product(lease, part, at, (Buf::Att, Buf::X, Mode::Add), count)
+            }
+            Role::Router => {
+                self.product(lease, part, at, (Buf::Xn, Buf::Router, Mode::Store), count)
             }
             role => unreachable!("the manifest puts no {role:?} into an attention block"),
         }

@@ -9,6 +9,9 @@
 //! follow the radical inverse of the block's place in the step, so that any prefix of the ranks
 //! is spread evenly over the step. The border can move: the blocks that fit below it are the fixed
 //! set, the others stream through the ring. Nothing is ever compacted, and no hole is lost.
+//!
+//! A model with experts keeps its other blocks first: they are fixed up to a limit, all of them if
+//! that leaves room for experts, and equal frames for experts fill what is left up to the border.
 
 use crate::backend::work::WorkShape;
 use crate::kv::KvLayout;
@@ -34,14 +37,61 @@ const GATHER_ROWS: usize = 64;
 /// What a model needs, in bytes.
 #[derive(Clone, Debug)]
 pub struct Needs {
-    /// Extent of each block, in step order.
+    /// Extent of each block that every step reads, in step order.
     pub blocks: Vec<u64>,
+    pub experts: Option<ExpertNeeds>,
     pub work: WorkShape,
     pub kv: KvLayout,
     /// Longest context, in tokens.
     pub context: usize,
     /// Bytes of one embedding row.
     pub embedding_row: u64,
+}
+
+/// Experts of a model.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpertNeeds {
+    /// Experts of all layers.
+    pub count: usize,
+    /// Experts that a token picks in a layer.
+    pub picked: usize,
+    /// Bytes of the largest one on the fast tier.
+    pub frame_bytes: u64,
+}
+
+impl ExpertNeeds {
+    const fn bytes(&self) -> u64 {
+        self.count as u64 * self.frame_bytes
+    }
+
+    /// The fewest frames that work.
+    fn least_bytes(&self) -> u64 {
+        FRAMES_MIN.min(self.count as u64) * self.frame_bytes
+    }
+
+    /// Frames that let the picks of a token arrive together.
+    fn good_bytes(&self) -> u64 {
+        self.picked as u64 * self.frame_bytes
+    }
+}
+
+/// Where the frames of experts are: from `start` up to the border.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpertArea {
+    pub start: u64,
+    pub frame_bytes: u64,
+}
+
+impl ExpertArea {
+    /// First byte of a frame.
+    pub const fn frame_start(&self, frame: usize) -> u64 {
+        self.start + frame as u64 * self.frame_bytes
+    }
+
+    /// Whole frames below `border`.
+    pub const fn frames_below(&self, border: u64) -> usize {
+        (border.saturating_sub(self.start) / self.frame_bytes) as usize
+    }
 }
 
 /// The budget does not suffice.
@@ -67,8 +117,12 @@ pub struct Layout {
     pub addresses: Vec<u64>,
     /// Block indices by rank.
     pub ranks: Vec<u32>,
+    /// Where experts go; `None` for a dense model.
+    pub experts: Option<ExpertArea>,
     needs: Needs,
     fixed_start: u64,
+    /// The fixed set ends here at the latest.
+    fixed_limit: u64,
 }
 
 impl Needs {
@@ -76,8 +130,21 @@ impl Needs {
         self.blocks.iter().copied().max().unwrap_or(0)
     }
 
-    pub fn weight_bytes(&self) -> u64 {
+    /// Bytes of the blocks that every step reads.
+    fn dense_bytes(&self) -> u64 {
         self.blocks.iter().sum()
+    }
+
+    fn expert_bytes(&self) -> u64 {
+        self.experts.map_or(0, |experts| experts.bytes())
+    }
+
+    fn expert_least(&self) -> u64 {
+        self.experts.map_or(0, |experts| experts.least_bytes())
+    }
+
+    pub fn weight_bytes(&self) -> u64 {
+        self.dense_bytes() + self.expert_bytes()
     }
 
     /// Rows of embeddings that are gathered at once by a step of `rows` rows.
@@ -100,10 +167,11 @@ impl Needs {
         self.kv.bytes_for(self.context)
     }
 
-    /// Smallest budget that works: work area, two frames, the KV of the whole context.
+    /// Smallest budget that works: work area, two frames (and two of experts), the KV of the
+    /// whole context.
     pub fn min_fast_bytes(&self) -> u64 {
-        let weights = (FRAMES_MIN * self.frame_bytes()).min(self.weight_bytes());
-        self.work_bytes(BASE_ROWS, BASE_ROWS) + weights + self.kv_bytes()
+        let weights = (FRAMES_MIN * self.frame_bytes()).min(self.dense_bytes());
+        self.work_bytes(BASE_ROWS, BASE_ROWS) + weights + self.expert_least() + self.kv_bytes()
     }
 
     /// Bytes with which nothing ever moves twice.
@@ -130,8 +198,14 @@ impl Layout {
         let ring_start = needs.work_bytes(BASE_ROWS, BASE_ROWS);
         let frame_bytes = needs.frame_bytes();
         let rows = RESIDENT_ROWS_MIN.min(needs.context);
-        let resident = needs.weight_bytes() + needs.kv_bytes() + needs.work_bytes(rows, rows);
-        let streams = ring_start + resident > space_bytes;
+        let beside = needs.kv_bytes() + needs.work_bytes(rows, rows);
+        let streams = match needs.experts {
+            None => ring_start + needs.dense_bytes() + beside > space_bytes,
+            Some(experts) => {
+                let least = needs.kv_bytes() + experts.good_bytes().min(experts.bytes());
+                ring_start + needs.dense_bytes() + least > space_bytes
+            }
+        };
         let frames = if streams {
             frames(&needs, space_bytes, frame_bytes)
         } else {
@@ -145,16 +219,42 @@ impl Layout {
             addresses[block as usize] = next;
             next += needs.blocks[block as usize];
         }
-        Ok(Self {
+        let mut layout = Self {
             space_bytes,
             frames,
             frame_bytes,
             ring_start,
             addresses,
             ranks,
+            experts: None,
             needs,
             fixed_start,
-        })
+            fixed_limit: u64::MAX,
+        };
+        layout.place_experts();
+        Ok(layout)
+    }
+
+    /// Puts the experts behind the fixed blocks: behind all of them, or behind as many as leave
+    /// the picks of a token some room, and a quarter of the budget at most.
+    fn place_experts(&mut self) {
+        let Some(experts) = self.needs.experts else {
+            return;
+        };
+        let end = self.fixed_start + self.needs.dense_bytes();
+        self.fixed_limit = if self.frames == 0 {
+            end
+        } else {
+            let good = experts.good_bytes().min(self.space_bytes / 4);
+            let room = self.kv_border(self.needs.context) - self.fixed_start;
+            let least = good.clamp(experts.least_bytes(), room.max(experts.least_bytes()));
+            let limit = self.fixed_start + room.saturating_sub(least);
+            self.fixed_start + self.fixed_bytes(limit)
+        };
+        self.experts = Some(ExpertArea {
+            start: self.fixed_limit.min(end),
+            frame_bytes: experts.frame_bytes,
+        });
     }
 
     pub fn needs(&self) -> &Needs {
@@ -163,7 +263,7 @@ impl Layout {
 
     /// Block `index` is in the fixed set while fixed blocks may reach up to `border`.
     pub fn is_fixed(&self, index: usize, border: u64) -> bool {
-        self.addresses[index] + self.needs.blocks[index] <= border
+        self.addresses[index] + self.needs.blocks[index] <= border.min(self.fixed_limit)
     }
 
     /// Bytes of the fixed set below `border`.
@@ -185,18 +285,25 @@ impl Layout {
     /// Rows of each prefill pass over a prompt of `tokens` tokens below `border`: those that
     /// bring the fewest bytes in. `logits` rows per pass are wanted at most.
     pub fn prefill_rows(&self, tokens: usize, border: u64, logits: usize) -> usize {
-        let free = border - self.fixed_start;
         let weights = self.needs.weight_bytes();
+        // Fixed blocks of a model with experts do not make room for the rows.
+        let (free, kept) = match self.experts {
+            None => (border - self.fixed_start, 0),
+            Some(area) => (
+                border - area.start - self.needs.expert_least(),
+                area.start - self.fixed_start + self.needs.expert_least(),
+            ),
+        };
         let cost = |rows: usize| {
             let work = self.needs.work_bytes(rows, logits.min(rows));
             let passes = tokens.div_ceil(rows) as u64;
-            let resident = free.checked_sub(work)?.min(weights);
-            if self.frames == 0 && resident < weights {
+            let resident = (free.checked_sub(work)? + kept).min(weights);
+            if self.frames == 0 && self.experts.is_none() && resident < weights {
                 return None;
             }
             Some(weights + (passes - 1) * (weights - resident))
         };
-        let most = if self.frames == 0 {
+        let most = if self.frames == 0 && free + kept >= weights {
             RESIDENT_ROWS
         } else {
             PREFILL_ROWS_MAX
@@ -204,7 +311,7 @@ impl Layout {
         let base = BASE_ROWS.min(tokens);
         // The permanent work area needs nothing more, but takes a pass per few rows.
         let passes = tokens.div_ceil(base) as u64;
-        let base_cost = weights + (passes - 1) * (weights - free.min(weights));
+        let base_cost = weights + (passes - 1) * (weights - (free + kept).min(weights));
         let candidates = (1..=tokens.div_ceil(BASE_ROWS)).map(|passes| tokens.div_ceil(passes));
         candidates
             .filter(|&rows| rows > BASE_ROWS && rows <= most)
@@ -250,7 +357,8 @@ mod tests {
     fn needs(blocks: Vec<u64>) -> Needs {
         Needs {
             blocks,
-            work: WorkShape::new(64, 64, 32, 128, 512, 128),
+            experts: None,
+            work: WorkShape::dense(64, 64, 32, 128, 512, 128),
             kv: KvLayout {
                 layers: 2,
                 slice_bytes: 16_384,

@@ -44,6 +44,8 @@ pub struct Tensor {
     pub role: Role,
     /// `None` for the tensors around the layers.
     pub layer: Option<u32>,
+    /// Expert of the layer.
+    pub expert: Option<u32>,
     pub name: String,
     pub ty: WeightType,
     pub rows: usize,
@@ -73,13 +75,15 @@ pub struct Part {
 /// Which step of the program a block serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockKind {
-    /// Norms, biases, q, k, v and o of a layer.
+    /// Norms, biases, q, k, v and o of a layer, and the router of its experts.
     Attention,
     /// Equal rows of gate and up.
     GateUp,
     Down,
     /// The last norm and the output matrix.
     Head,
+    /// Gate, up and down of one expert.
+    Expert,
 }
 
 /// Unit of placement. Its id is its index in [`Manifest::blocks`].
@@ -100,11 +104,26 @@ pub struct LayerBlocks {
     pub down: Range<u32>,
 }
 
-/// All block ids in the order in which a step reads them.
+/// All block ids: first those that every step reads, in the order in which it does, then the
+/// experts, layer by layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     pub layers: Vec<LayerBlocks>,
     pub head: Range<u32>,
+    /// Experts of a layer; none in a dense model.
+    pub experts: u32,
+}
+
+impl Program {
+    /// Blocks that every step reads.
+    pub const fn dense_blocks(&self) -> usize {
+        self.head.end as usize
+    }
+
+    /// The block of an expert.
+    pub const fn expert(&self, layer: usize, expert: usize) -> BlockId {
+        BlockId::new(self.head.end + layer as u32 * self.experts + expert as u32)
+    }
 }
 
 /// A model that can be computed.
@@ -142,7 +161,7 @@ impl Manifest {
             });
         }
         let tensors = assign::assign(container, row, &config)?;
-        let (blocks, program) = cut::cut(&tensors, config.layers, config.tied);
+        let (blocks, program) = cut::cut(&tensors, &config);
         Ok(Self {
             path: container.path.clone(),
             config,
@@ -176,12 +195,25 @@ impl Manifest {
         self.tensors.iter().map(|tensor| tensor.len).sum()
     }
 
+    /// Bytes of weights that every decode step reads, without the embedding rows it looks up and
+    /// the experts it picks.
+    pub fn dense_bytes(&self) -> u64 {
+        let dense = &self.blocks[..self.program.dense_blocks()];
+        dense.iter().map(|block| block.spec.data_bytes()).sum()
+    }
+
+    /// Bytes of one expert, or zero; those of mixed types differ, so the mean.
+    pub fn expert_bytes(&self) -> u64 {
+        let experts = &self.blocks[self.program.dense_blocks()..];
+        let bytes: u64 = experts.iter().map(|block| block.spec.data_bytes()).sum();
+        bytes / (experts.len() as u64).max(1)
+    }
+
     /// Bytes of weights that a decode step reads, without the embedding rows it looks up.
     pub fn step_bytes(&self) -> u64 {
-        self.blocks
-            .iter()
-            .map(|block| block.spec.data_bytes())
-            .sum()
+        let picked = self.config.experts.map_or(0, |experts| experts.picked);
+        let picks = picked * self.config.layers;
+        self.dense_bytes() + picks as u64 * self.expert_bytes()
     }
 
     /// Bytes of the largest block on a tier filled from the files.

@@ -1,4 +1,7 @@
-//! The stager of a dense model: every future step is certain, so it only has to be early.
+//! The stager: has every block on the fast tier before its operation, or as soon as it is known.
+//!
+//! For blocks that every step reads the future is certain, so it only has to be early; experts
+//! are known when their layer's router has spoken, and have a cache of their own.
 //!
 //! A pass reads blocks in step order, either the body (layers) or everything (layers and head).
 //! Blocks of the fixed set are read once into their own address; the others stream through the
@@ -9,10 +12,17 @@
 //! the frame goes to the next block in line. If no frame is free, the one whose block is used
 //! last is taken, so a change of plan never ends in a deadlock.
 
+mod routes;
+mod experts;
+
+pub use experts::{ExpertCache, NextExpert};
+pub use routes::Routes;
+
 use crate::layout::Layout;
 use crate::manifest::Manifest;
 use larder_pool::block::BlockSpec;
 use larder_pool::mover::{Mover, Request};
+use larder_pool::policy::Lru;
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::sys::slot::State;
 use larder_pool::sys::space::{Extent, Space};
@@ -80,21 +90,32 @@ pub struct Stager {
     /// Extent bytes of fixed blocks that are on their way.
     fixed_ahead: u64,
     counters: StagerCounters,
+    experts: Option<ExpertCache>,
 }
 
 impl Stager {
     /// A stager over an empty arena.
     pub fn new(manifest: &Manifest, layout: Layout, mover: Arc<Mover>, space: Arc<Space>) -> Self {
-        let specs = manifest
+        let mut specs: Vec<_> = manifest
             .blocks
             .iter()
             .map(|block| Arc::new(block.spec.clone()))
             .collect();
+        let dense = manifest.program.dense_blocks();
+        let experts = layout.experts.map(|area| {
+            let config = &manifest.config;
+            let picked = config.experts.map_or(0, |experts| experts.picked);
+            let routes = Routes::new(config.layers, picked);
+            let (specs, policy) = (specs.split_off(dense), Box::new(Lru::default()));
+            let (mover, space) = (Arc::clone(&mover), Arc::clone(&space));
+            ExpertCache::new(specs, dense, area, mover, space, policy, routes)
+        });
         Self {
+            experts,
             specs,
             body_blocks: manifest.program.head.start as usize,
             border: layout.kv_border(0),
-            moved: vec![false; manifest.blocks.len()],
+            moved: vec![false; dense],
             frames: vec![None; layout.frames as usize],
             layout,
             mover,
@@ -132,6 +153,9 @@ impl Stager {
     /// Drops every block, and expects no pass.
     pub fn clear(&mut self) -> Result<(), MoveError> {
         self.expect(Passes::default())?;
+        if let Some(experts) = self.experts.as_mut() {
+            experts.clear()?;
+        }
         for index in 0..self.specs.len() {
             self.settle(index)?;
             drop(
@@ -157,6 +181,9 @@ impl Stager {
             self.next = self.now;
         }
         self.border = border;
+        if let Some(experts) = self.experts.as_mut() {
+            experts.set_border(border)?;
+        }
         self.top_up()
     }
 
@@ -322,6 +349,20 @@ impl Stager {
         Ok(true)
     }
 
+    /// The cache of experts, with the counters of its leases.
+    ///
+    /// # Panics
+    /// In a dense model.
+    pub fn experts(&mut self) -> (&mut ExpertCache, &mut StagerCounters) {
+        let experts = self.experts.as_mut().expect("a model with experts");
+        (experts, &mut self.counters)
+    }
+
+    /// Pins a block of the coming layer if it is there; it is not a use of the block.
+    pub fn peek(&self, block: BlockId) -> Option<ReadLease> {
+        self.mover.table().pin(slot_of(block))
+    }
+
     /// Leases the next block of the pass, which must be `block`, sleeping until it is there.
     pub fn lease(&mut self, block: BlockId) -> Result<ReadLease, MoveError> {
         assert_eq!(
@@ -357,6 +398,10 @@ impl Stager {
 
     /// The operations on `block` have completed: a streamed block leaves its frame to the next.
     pub fn done(&mut self, block: BlockId) -> Result<(), MoveError> {
+        if block.index() >= self.specs.len() {
+            self.experts().0.done(block);
+            return Ok(());
+        }
         if let Some(frame) = self.frame_of(block.index()) {
             let extent = self.mover.table().evict(slot_of(block));
             assert!(extent.is_some(), "nobody else leases a streamed block");

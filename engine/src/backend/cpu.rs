@@ -1,8 +1,11 @@
 //! The CPU backend: runs each operation when it is enqueued, on the worker pool of the kernels.
 
+mod experts;
+
 use crate::backend::work::{Buf, WorkBuffers, WorkShape};
 use crate::backend::{Backend, Completed, Op, RowRange, SliceLeases, StepShape, Token, Weight};
 use crate::config::{Rope, RopeStyle};
+use experts::Routing;
 use larder_cpu::decode::decode;
 use larder_cpu::{AttnRow, AttnShape, Class, Kernels, Matrix, Mode, Out, RopeTable, Rows};
 use larder_cpu::{KV_TOKENS, WeightType};
@@ -22,6 +25,7 @@ pub struct CpuBackend {
     step: Step,
     /// Norms of the heads of q and of k for the next attention.
     head_norms: [Option<Vec<f32>>; 2],
+    routing: Routing,
     completed: HashMap<u64, Completed>,
     next_token: u64,
 }
@@ -43,7 +47,11 @@ pub fn work_shape(shape: &StepShape, quantises: bool) -> WorkShape {
     } else {
         0
     };
-    WorkShape::new(shape.dim, attention, kv, shape.ffn, shape.vocab, quantised)
+    let dense = WorkShape::dense(shape.dim, attention, kv, shape.ffn, shape.vocab, quantised);
+    match shape.experts {
+        Some(experts) => dense.with_experts(experts.count, experts.picked),
+        None => dense,
+    }
 }
 
 impl CpuBackend {
@@ -60,6 +68,7 @@ impl CpuBackend {
             work: None,
             step,
             head_norms: [None, None],
+            routing: Routing::default(),
             completed: HashMap::new(),
             next_token: 0,
         }
@@ -257,6 +266,7 @@ impl CpuBackend {
         work.put_back(Buf::Att, att);
         Completed {
             tails: slices.tails,
+            picks: Vec::new(),
         }
     }
 
@@ -305,6 +315,19 @@ impl CpuBackend {
                     kernels.gate_up(class, &gate, &up, rows, out);
                 });
             }
+            Op::Route { count } => return self.route(count),
+            Op::Foresee {
+                norm,
+                router,
+                count,
+            } => return self.foresee(&norm, &router, count),
+            Op::Expert {
+                gate,
+                up,
+                down,
+                picks,
+            } => self.expert([&gate, &up, &down], &picks),
+            Op::Combine { count } => self.combine(count),
             Op::Attend { slices } => return self.attend(slices),
         }
         Completed::default()
@@ -342,6 +365,10 @@ impl Backend for CpuBackend {
         self.work.replace(work)
     }
 
+    fn blocks_ahead(&self) -> usize {
+        0
+    }
+
     fn rows_max(&self) -> usize {
         self.work.as_ref().map_or(0, |work| work.rows)
     }
@@ -350,7 +377,7 @@ impl Backend for CpuBackend {
         let token = self.next_token;
         self.next_token += 1;
         let completed = self.run(op);
-        if !completed.tails.is_empty() {
+        if !completed.tails.is_empty() || !completed.picks.is_empty() {
             self.completed.insert(token, completed);
         }
         Token(token)

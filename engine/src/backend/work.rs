@@ -20,10 +20,16 @@ pub enum Buf {
     /// Hidden row of the feed-forward part.
     H,
     Logits,
+    /// Scores of the experts.
+    Router,
+    /// Rows of one expert, then what it makes of them.
+    Group,
+    /// What the experts give: (rows, picks of a row, residual).
+    Picked,
 }
 
 /// Number of float buffers.
-const BUFFERS: usize = 8;
+const BUFFERS: usize = 11;
 
 /// Columns of each buffer, and bytes of a quantised row.
 #[derive(Clone, Debug)]
@@ -35,7 +41,7 @@ pub struct WorkShape {
 
 impl WorkShape {
     /// Columns: residual, attention (q and its output), k or v, hidden, vocabulary.
-    pub const fn new(
+    pub const fn dense(
         dim: usize,
         attention: usize,
         kv: usize,
@@ -44,9 +50,19 @@ impl WorkShape {
         quantised_bytes: usize,
     ) -> Self {
         Self {
-            cols: [dim, dim, attention, kv, kv, attention, ffn, vocab],
+            cols: [dim, dim, attention, kv, kv, attention, ffn, vocab, 0, 0, 0],
             quantised_bytes,
         }
+    }
+
+    /// Adds the buffers of `experts` experts, of which a row picks `picked`.
+    #[must_use]
+    pub const fn with_experts(mut self, experts: usize, picked: usize) -> Self {
+        let dim = self.cols[Buf::X as usize];
+        self.cols[Buf::Router as usize] = experts;
+        self.cols[Buf::Group as usize] = dim;
+        self.cols[Buf::Picked as usize] = picked * dim;
+        self
     }
 
     /// Elements of a row of `buf`.

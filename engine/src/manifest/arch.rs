@@ -26,6 +26,18 @@ pub enum Role {
     Gate,
     Up,
     Down,
+    /// Scores of the experts.
+    Router,
+    ExpertGate,
+    ExpertUp,
+    ExpertDown,
+}
+
+impl Role {
+    /// One tensor per expert.
+    pub const fn is_expert(self) -> bool {
+        matches!(self, Self::ExpertGate | Self::ExpertUp | Self::ExpertDown)
+    }
 }
 
 /// A size that the configuration gives.
@@ -39,6 +51,7 @@ pub(super) enum Axis {
     Kv,
     Ffn,
     Vocab,
+    Experts,
 }
 
 impl Axis {
@@ -51,6 +64,7 @@ impl Axis {
             Self::Kv => config.kv_heads * config.head_dim,
             Self::Ffn => config.ffn,
             Self::Vocab => config.vocab,
+            Self::Experts => config.experts.map_or(0, |experts| experts.count),
         }
     }
 }
@@ -68,7 +82,8 @@ pub(super) enum Need {
 #[derive(Debug)]
 pub(super) struct RoleRow {
     pub role: Role,
-    /// Name in GGUF and in a folder; `{}` stands for the layer.
+    /// Name in GGUF and in a folder; `{}` stands for the layer and `{e}` for the expert. A GGUF
+    /// file holds all experts of a layer in one tensor, a folder holds one each.
     pub gguf: &'static str,
     pub hf: &'static str,
     pub rows: Axis,
@@ -117,6 +132,12 @@ pub(super) const ARCHES: &[ArchRow] = &[
         gguf_rope: RopeStyle::Halves,
         roles: &[AROUND, ATTENTION, HEAD_NORMS, MAYBE_BIASES, FFN],
     },
+    ArchRow {
+        arch: Arch::Qwen3Moe,
+        hf: "Qwen3MoeForCausalLM",
+        gguf_rope: RopeStyle::Halves,
+        roles: &[AROUND, ATTENTION, HEAD_NORMS, MAYBE_BIASES, EXPERTS],
+    },
 ];
 
 /// Tensors that hold nothing of the model: tables that are computed from the configuration.
@@ -156,7 +177,7 @@ const fn row(
     }
 }
 
-use Axis::{Dim, Ffn, Head, Kv, One, Q, Vocab};
+use Axis::{Dim, Experts, Ffn, Head, Kv, One, Q, Vocab};
 use Need::{Always, Optional, Untied};
 
 /// What stands around the layers.
@@ -207,4 +228,14 @@ const FFN: &[RoleRow] = &[
     row(Role::Gate, "blk.{}.ffn_gate.weight", "model.layers.{}.mlp.gate_proj.weight", (Ffn, Dim), Always),
     row(Role::Up, "blk.{}.ffn_up.weight", "model.layers.{}.mlp.up_proj.weight", (Ffn, Dim), Always),
     row(Role::Down, "blk.{}.ffn_down.weight", "model.layers.{}.mlp.down_proj.weight", (Dim, Ffn), Always),
+];
+
+/// Router and experts of a layer.
+#[rustfmt::skip]
+const EXPERTS: &[RoleRow] = &[
+    row(Role::FfnNorm, "blk.{}.ffn_norm.weight", "model.layers.{}.post_attention_layernorm.weight", (One, Dim), Always),
+    row(Role::Router, "blk.{}.ffn_gate_inp.weight", "model.layers.{}.mlp.gate.weight", (Experts, Dim), Always),
+    row(Role::ExpertGate, "blk.{}.ffn_gate_exps.weight", "model.layers.{}.mlp.experts.{e}.gate_proj.weight", (Ffn, Dim), Always),
+    row(Role::ExpertUp, "blk.{}.ffn_up_exps.weight", "model.layers.{}.mlp.experts.{e}.up_proj.weight", (Ffn, Dim), Always),
+    row(Role::ExpertDown, "blk.{}.ffn_down_exps.weight", "model.layers.{}.mlp.experts.{e}.down_proj.weight", (Dim, Ffn), Always),
 ];

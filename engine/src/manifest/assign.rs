@@ -50,22 +50,24 @@ pub(super) fn assign(
             }
             continue;
         };
+        if row.role.is_expert() {
+            experts(
+                container,
+                row,
+                layer,
+                stored,
+                config,
+                &mut by_name,
+                &mut tensors,
+            )?;
+            continue;
+        }
         // A tied model may carry a copy of its embedding as a head.
         if row.need != Need::Untied || !config.tied {
             tensors.push(check_tensor(container, row, layer, stored, config)?);
         }
     }
-    let (found, max) = (
-        tensors.iter().map(|tensor| tensor.len).sum(),
-        WEIGHT_BYTES_MAX,
-    );
-    if found > max {
-        return Err(ModelError::TooLarge {
-            path: container.path.clone(),
-            found,
-            max,
-        });
-    }
+    check_bytes(container, &tensors)?;
     by_name.retain(|name, _| !arch::is_derived(name));
     if let Some(name) = by_name.into_keys().min() {
         let (path, name) = (container.path.clone(), Quoted::new(name));
@@ -78,15 +80,97 @@ pub(super) fn assign(
     Ok(tensors)
 }
 
+fn check_bytes(container: &Container, tensors: &[Tensor]) -> Result<(), ModelError> {
+    let found = tensors.iter().map(|tensor| tensor.len).sum();
+    if found <= WEIGHT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(ModelError::TooLarge {
+        path: container.path.clone(),
+        found,
+        max: WEIGHT_BYTES_MAX,
+    })
+}
+
 fn tensor_name(container: &Container, row: &RoleRow, layer: Option<u32>) -> String {
+    expert_name(container, row, layer, 0)
+}
+
+fn expert_name(container: &Container, row: &RoleRow, layer: Option<u32>, expert: u32) -> String {
     let pattern = match container.form {
         Form::Gguf(_) => row.gguf,
         Form::Folder { .. } => row.hf,
     };
-    match layer {
+    let name = match layer {
         Some(layer) => pattern.replace("{}", &layer.to_string()),
         None => pattern.to_owned(),
+    };
+    name.replace("{e}", &expert.to_string())
+}
+
+/// Tensors of every expert of a layer, of which `first` holds the first one or all.
+fn experts<'a>(
+    container: &'a Container,
+    row: &RoleRow,
+    layer: Option<u32>,
+    first: &'a StoredTensor,
+    config: &ModelConfig,
+    by_name: &mut HashMap<&str, &'a StoredTensor>,
+    tensors: &mut Vec<Tensor>,
+) -> Result<(), ModelError> {
+    let count = config.experts.map_or(0, |experts| experts.count) as u64;
+    let is_whole = matches!(container.form, Form::Gguf(_));
+    let mut expected = expected_shape(row, config);
+    for expert in 0..count {
+        let slice = if is_whole {
+            if expert == 0 {
+                expected.insert(0, count);
+                check_shape(container, first, &expected)?;
+                expected.remove(0);
+            }
+            let len = first.len / count;
+            StoredTensor {
+                shape: expected.iter().copied().collect(),
+                offset: first.offset + expert * len,
+                len,
+                ..first.clone()
+            }
+        } else if expert == 0 {
+            first.clone()
+        } else {
+            let name = expert_name(container, row, layer, expert as u32);
+            match by_name.remove(name.as_str()) {
+                Some(stored) => stored.clone(),
+                None => {
+                    return Err(ModelError::MissingTensor {
+                        path: container.path.clone(),
+                        name,
+                        expected,
+                    });
+                }
+            }
+        };
+        let mut tensor = check_tensor(container, row, layer, &slice, config)?;
+        tensor.expert = Some(expert as u32);
+        tensors.push(tensor);
     }
+    Ok(())
+}
+
+fn check_shape(
+    container: &Container,
+    stored: &StoredTensor,
+    expected: &[u64],
+) -> Result<(), ModelError> {
+    if stored.shape.as_slice() == expected {
+        return Ok(());
+    }
+    Err(ModelError::Shape {
+        path: container.files[stored.file as usize].path.clone(),
+        name: stored.name.clone(),
+        found: stored.shape.to_vec(),
+        expected: expected.to_vec(),
+    })
 }
 
 fn expected_shape(row: &RoleRow, config: &ModelConfig) -> Vec<u64> {
@@ -109,16 +193,7 @@ fn check_tensor(
         container.files[stored.file as usize].path.clone(),
         stored.name.clone(),
     );
-    let expected = expected_shape(row, config);
-    if stored.shape.as_slice() != expected {
-        let found = stored.shape.to_vec();
-        return Err(ModelError::Shape {
-            path,
-            name,
-            found,
-            expected,
-        });
-    }
+    check_shape(container, stored, &expected_shape(row, config))?;
     let Some(ty) = stored.weight_type() else {
         let found = Quoted::new(&stored.type_name);
         let supported = WeightType::ALL.map(WeightType::name).join(", ");
@@ -134,6 +209,7 @@ fn check_tensor(
     let tensor = Tensor {
         role: row.role,
         layer,
+        expert: None,
         name,
         ty,
         rows,

@@ -5,6 +5,7 @@
 
 use super::arch::Role;
 use super::{Block, BlockKind, LayerBlocks, Part, Program, Tensor};
+use crate::config::ModelConfig;
 use larder_pool::block::{BlockSpec, Run};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -31,10 +32,12 @@ const ATTENTION: &[Role] = &[
     Role::V,
     Role::O,
     Role::FfnNorm,
+    Role::Router,
 ];
 
-/// Cuts all sections of all layers, then the head.
-pub(super) fn cut(tensors: &[Tensor], layers: usize, tied: bool) -> (Vec<Block>, Program) {
+/// Cuts all sections of all layers, then the head, then one block per expert.
+pub(super) fn cut(tensors: &[Tensor], config: &ModelConfig) -> (Vec<Block>, Program) {
+    let (layers, tied) = (config.layers, config.tied);
     let weight_bytes = tensors.iter().map(|tensor| tensor.len).sum();
     let mut cutter = Cutter {
         tensors,
@@ -45,6 +48,7 @@ pub(super) fn cut(tensors: &[Tensor], layers: usize, tied: bool) -> (Vec<Block>,
     let mut program = Program {
         layers: Vec::with_capacity(layers),
         head: 0..0,
+        experts: config.experts.map_or(0, |experts| experts.count as u32),
     };
     let by_layer = index_by_layer(tensors, layers);
     for (layer, roles) in by_layer.iter().enumerate() {
@@ -52,13 +56,13 @@ pub(super) fn cut(tensors: &[Tensor], layers: usize, tied: bool) -> (Vec<Block>,
         let each = |roles: &[Role]| roles.iter().filter_map(|&role| find(role)).collect();
         let attention: Vec<usize> = each(ATTENTION);
         let apart: Vec<_> = attention.iter().map(|&i| cutter.item(&[i])).collect();
-        let gate_up = cutter.item(&each(&[Role::Gate, Role::Up]));
-        let down = cutter.item(&each(&[Role::Down]));
+        let gate_up = cutter.items(&each(&[Role::Gate, Role::Up]));
+        let down = cutter.items(&each(&[Role::Down]));
         let layer = Some(layer as u32);
         program.layers.push(LayerBlocks {
             attention: cutter.section(BlockKind::Attention, layer, &apart),
-            gate_up: cutter.section(BlockKind::GateUp, layer, &[gate_up]),
-            down: cutter.section(BlockKind::Down, layer, &[down]),
+            gate_up: cutter.section(BlockKind::GateUp, layer, &gate_up),
+            down: cutter.section(BlockKind::Down, layer, &down),
         });
     }
     let whole = |role| {
@@ -72,6 +76,9 @@ pub(super) fn cut(tensors: &[Tensor], layers: usize, tied: bool) -> (Vec<Block>,
         .map(|i| cutter.item(&[i]))
         .collect();
     program.head = cutter.section(BlockKind::Head, None, &head);
+    for (layer, roles) in by_layer.iter().enumerate() {
+        cutter.experts(layer as u32, roles, program.experts);
+    }
     (cutter.blocks, program)
 }
 
@@ -112,6 +119,36 @@ impl Cutter<'_> {
             tensors: SmallVec::from_slice(indices),
             rows,
             row_bytes,
+        }
+    }
+
+    /// One item of the tensors, or none if there are none.
+    fn items(&self, indices: &[usize]) -> Vec<Item> {
+        if indices.is_empty() {
+            Vec::new()
+        } else {
+            vec![self.item(indices)]
+        }
+    }
+
+    /// One block per expert of a layer: gate, up and down, whole.
+    fn experts(&mut self, layer: u32, indices: &[usize], count: u32) {
+        let mut parts = vec![SmallVec::new(); count as usize];
+        for role in [Role::ExpertGate, Role::ExpertUp, Role::ExpertDown] {
+            for &tensor in indices {
+                let Tensor { expert, rows, .. } = self.tensors[tensor];
+                let Some(expert) = expert.filter(|_| self.tensors[tensor].role == role) else {
+                    continue;
+                };
+                parts[expert as usize].push(Part {
+                    tensor,
+                    row0: 0,
+                    rows,
+                });
+            }
+        }
+        for mut parts in parts {
+            self.finish(BlockKind::Expert, Some(layer), &mut parts);
         }
     }
 

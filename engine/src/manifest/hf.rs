@@ -28,6 +28,13 @@ pub struct HfConfig {
     pub use_sliding_window: Option<bool>,
     pub num_experts: Option<u64>,
     pub num_local_experts: Option<u64>,
+    pub num_experts_per_tok: Option<u64>,
+    pub moe_intermediate_size: Option<u64>,
+    pub norm_topk_prob: Option<bool>,
+    /// Every how many layers there are experts.
+    pub decoder_sparse_step: Option<u64>,
+    /// Layers without experts.
+    pub mlp_only_layers: Option<Vec<u64>>,
     pub bos_token_id: Option<TokenIds>,
     pub eos_token_id: Option<TokenIds>,
     pub quantization_config: Option<HfQuantization>,

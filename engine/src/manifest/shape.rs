@@ -16,6 +16,9 @@ pub(super) type ReadAt<'a> = dyn FnMut(u32, u64, &mut [u8]) -> io::Result<()> + 
 /// Largest value of any size in a configuration: products of two stay far below 2^63.
 const SIZE_MAX: u64 = 1 << 24;
 
+/// Experts of a layer at most: several times what any model has.
+const EXPERTS_MAX: usize = 1 << 14;
+
 /// Largest head: the factors of its rotation are computed at open.
 const HEAD_DIM_MAX: usize = 1 << 16;
 
@@ -112,6 +115,15 @@ impl Keys {
     fn head_dim(&self, value: usize) -> Result<usize, ModelError> {
         if value > HEAD_DIM_MAX {
             return Err(self.bad("elements of a head", value, format!("1 to {HEAD_DIM_MAX}")));
+        }
+        Ok(value)
+    }
+
+    /// Experts that a token picks out of `count`.
+    fn picked(&self, key: &str, value: usize, count: usize) -> Result<usize, ModelError> {
+        if value > count || count > EXPERTS_MAX {
+            let expected = format!("at most the {count} experts, and those at most {EXPERTS_MAX}");
+            return Err(self.bad(key, value, expected));
         }
         Ok(value)
     }

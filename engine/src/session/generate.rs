@@ -8,6 +8,7 @@ use crate::stager::Passes;
 use larder_cpu::Class;
 use larder_pool::path::PathCounters;
 use larder_pool::transfer::MoveError;
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -176,6 +177,7 @@ impl Session {
             stager: &mut self.stager,
             gatherer: &mut self.gatherer,
             sequence,
+            pending: VecDeque::new(),
         };
         machine.step(StepInput {
             class,

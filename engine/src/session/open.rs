@@ -2,11 +2,11 @@
 
 use crate::backend::StepShape;
 use crate::backend::cpu::{CpuBackend, work_shape};
-use crate::backend::work::WorkBuffers;
+use crate::backend::work::{WorkBuffers, WorkShape};
 use crate::gather::Gatherer;
 use crate::kv::KvLayout;
-use crate::layout::{BASE_ROWS, Layout, Needs};
-use crate::manifest::{Manifest, Role};
+use crate::layout::{BASE_ROWS, ExpertNeeds, Layout, Needs};
+use crate::manifest::{Block, Manifest, Role};
 use crate::session::{Session, SessionError};
 use crate::stager::Stager;
 use larder_cpu::{Isa, Kernels, KvShape, KvType, Pool, WeightType};
@@ -81,6 +81,7 @@ pub fn resolve(
         dim: config.dim,
         heads: config.heads,
         ffn: config.ffn,
+        experts: config.experts,
         vocab: config.vocab,
         norm_eps: config.norm_eps,
         kv: kv_shape,
@@ -91,17 +92,7 @@ pub fn resolve(
             .tensors
             .iter()
             .any(|tensor| tensor.ty.block_elems() > 1);
-    let needs = Needs {
-        blocks: manifest
-            .blocks
-            .iter()
-            .map(|block| block.spec.extent_bytes())
-            .collect(),
-        work: work_shape(&shape, quantises),
-        kv,
-        context,
-        embedding_row: manifest.embedding().row_bytes(),
-    };
+    let needs = needs(manifest, work_shape(&shape, quantises), kv, context);
     let SessionOptions {
         origin_limit,
         prefill_rows,
@@ -118,6 +109,24 @@ pub fn resolve(
         },
         needs,
     ))
+}
+
+fn needs(manifest: &Manifest, work: WorkShape, kv: KvLayout, context: usize) -> Needs {
+    let (dense, experts) = manifest.blocks.split_at(manifest.program.dense_blocks());
+    let bytes = |block: &Block| block.spec.extent_bytes();
+    let picked = manifest.config.experts.map(|experts| experts.picked);
+    Needs {
+        blocks: dense.iter().map(bytes).collect(),
+        experts: picked.map(|picked| ExpertNeeds {
+            count: experts.len(),
+            picked,
+            frame_bytes: experts.iter().map(bytes).max().unwrap_or(0),
+        }),
+        work,
+        kv,
+        context,
+        embedding_row: manifest.embedding().row_bytes(),
+    }
 }
 
 /// float32 for models stored in float32, else float16.

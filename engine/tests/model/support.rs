@@ -21,6 +21,7 @@ pub(crate) fn models() -> Vec<(&'static str, PathBuf)> {
         ("tiny-f16", tiny("tiny-f16.gguf")),
         ("tiny-q8_0", tiny("tiny-q8_0.gguf")),
         ("tiny-folder", tiny("tiny-folder")),
+        ("larder-story-moe", assets().join("larder-story-moe.gguf")),
         ("larder-story", assets().join("larder-story.gguf")),
     ]
 }

@@ -46,8 +46,8 @@ fn small_sections_are_one_block_each() {
             .map(|part| manifest.tensors[part.tensor].role)
             .collect::<Vec<_>>()
     };
-    // Everything but the norms of the heads, which llama has none of.
-    let is_llamas = |role: &&Role| !matches!(role, Role::QNorm | Role::KNorm);
+    // Everything but the norms of the heads and the router, which llama has none of.
+    let is_llamas = |role: &&Role| !matches!(role, Role::QNorm | Role::KNorm | Role::Router);
     let expected: Vec<Role> = ATTENTION.iter().filter(is_llamas).copied().collect();
     assert_eq!(roles(0), expected);
     assert_eq!(roles(1), [Role::Gate, Role::Up]);
@@ -57,13 +57,17 @@ fn small_sections_are_one_block_each() {
 
 #[test]
 fn rows_above_the_target_are_blocks_of_one_row() {
-    let mut tensors = manifest(&Llama::SMALL).tensors;
+    let Manifest {
+        mut tensors,
+        config,
+        ..
+    } = manifest(&Llama::SMALL);
     for tensor in &mut tensors {
         tensor.cols *= 2048;
         tensor.len *= 2048;
         tensor.offset *= 2048;
     }
-    let (blocks, program) = cut(&tensors, 2, false);
+    let (blocks, program) = cut(&tensors, &config);
     // 8 and 12 columns times 2048 in float32 are 64 and 96 KiB.
     assert_eq!(program.layers[1].gate_up.len(), 12);
     assert_eq!(program.layers[1].down.len(), 8);

@@ -1,7 +1,7 @@
 //! Configuration out of the `config.json` of a folder.
 
 use super::{Keys, default_head_dim};
-use crate::config::{ModelConfig, Rope, RopeStyle};
+use crate::config::{Arch, Experts, ModelConfig, Rope, RopeStyle};
 use crate::manifest::arch::ArchRow;
 use crate::manifest::error::{ModelError, Quoted};
 use crate::manifest::hf::{HfConfig, HfRope};
@@ -18,6 +18,11 @@ pub(super) fn config(keys: &Keys, hf: &HfConfig, row: &ArchRow) -> Result<ModelC
         Some(value) => keys.size("head_dim", value)?,
         None => default_head_dim(keys, dim, heads)?,
     };
+    let experts = experts(keys, hf, row.arch)?;
+    let ffn = match experts {
+        Some(_) => size("moe_intermediate_size", hf.moe_intermediate_size)?,
+        None => size("intermediate_size", hf.intermediate_size)?,
+    };
     let kv_heads = hf
         .num_key_value_heads
         .map(|value| keys.size("num_key_value_heads", value));
@@ -28,13 +33,48 @@ pub(super) fn config(keys: &Keys, hf: &HfConfig, row: &ArchRow) -> Result<ModelC
         heads,
         kv_heads: kv_heads.transpose()?.unwrap_or(heads),
         head_dim,
-        ffn: size("intermediate_size", hf.intermediate_size)?,
+        ffn,
+        experts,
         vocab: size("vocab_size", hf.vocab_size)?,
         context: size("max_position_embeddings", hf.max_position_embeddings)?,
         norm_eps: keys.positive("rms_norm_eps", hf.rms_norm_eps.unwrap_or(1e-6))?,
         rope: rope(keys, hf, head_dim)?,
         tied: hf.tie_word_embeddings.unwrap_or(false),
     })
+}
+
+/// Experts where the architecture has them; elsewhere there must be none.
+fn experts(keys: &Keys, hf: &HfConfig, arch: Arch) -> Result<Option<Experts>, ModelError> {
+    let count = hf.num_experts.or(hf.num_local_experts);
+    if arch != Arch::Qwen3Moe {
+        return match count.filter(|&count| count > 0) {
+            Some(count) => {
+                let expected = "a dense model for this architecture";
+                Err(keys.bad("num_experts", count, expected))
+            }
+            None => Ok(None),
+        };
+    }
+    let every = hf.decoder_sparse_step.unwrap_or(1);
+    if every != 1 {
+        return Err(keys.bad("decoder_sparse_step", every, "1: experts in every layer"));
+    }
+    let without = hf.mlp_only_layers.as_deref().unwrap_or_default();
+    if let Some(layer) = without.first() {
+        return Err(keys.bad("mlp_only_layers", layer, "none: experts in every layer"));
+    }
+    let size = |key: &str, value: Option<u64>| match value {
+        Some(value) => keys.size(key, value),
+        None => Err(keys.missing(key, "a whole number")),
+    };
+    let count = size("num_experts", count)?;
+    let key = "num_experts_per_tok";
+    let picked = keys.picked(key, size(key, hf.num_experts_per_tok)?, count)?;
+    Ok(Some(Experts {
+        count,
+        picked,
+        normalised: hf.norm_topk_prob.unwrap_or(false),
+    }))
 }
 
 /// Refuses what would compute something else without a word.
@@ -47,14 +87,6 @@ fn refuse_unknown(keys: &Keys, hf: &HfConfig) -> Result<(), ModelError> {
     let act = hf.hidden_act.as_deref().unwrap_or("silu");
     if !matches!(act, "silu" | "swish") {
         return Err(keys.bad("hidden_act", Quoted::new(act), "silu"));
-    }
-    let experts = hf.num_experts.or(hf.num_local_experts).unwrap_or(0);
-    if experts > 0 {
-        return Err(keys.bad(
-            "num_experts",
-            experts,
-            "a dense model for this architecture",
-        ));
     }
     if let Some(window) = hf.sliding_window
         && hf.use_sliding_window != Some(false)

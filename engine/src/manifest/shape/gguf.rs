@@ -1,7 +1,7 @@
 //! Configuration out of the metadata of a GGUF file.
 
 use super::{Keys, ReadAt, default_head_dim};
-use crate::config::{ModelConfig, Rope, RopeStyle};
+use crate::config::{Arch, Experts, ModelConfig, Rope, RopeStyle};
 use crate::manifest::arch::ArchRow;
 use crate::manifest::container::Container;
 use crate::manifest::error::ModelError;
@@ -10,7 +10,11 @@ use crate::manifest::gguf::{Metadata, Value};
 /// Keys that change what a model computes in ways that no graph of ours does, and the value at
 /// which they change nothing.
 const NEUTRAL: &[(&str, f64)] = &[
-    ("expert_count", 0.0),
+    ("expert_shared_count", 0.0),
+    ("expert_group_count", 1.0),
+    ("expert_weights_scale", 1.0),
+    ("expert_gating_func", 1.0),
+    ("leading_dense_block_count", 0.0),
     ("attention.clamp_kqv", 0.0),
     ("attention.max_alibi_bias", 0.0),
     ("attention.scale", 0.0),
@@ -124,6 +128,11 @@ pub(super) fn config(
     let heads = reader.size("attention.head_count")?;
     let kv_heads = reader.optional_size("attention.head_count_kv")?;
     let head_dim = head_dim(&reader, dim, heads)?;
+    let experts = experts(&reader, row.arch)?;
+    let ffn = match experts {
+        Some(_) => reader.size("expert_feed_forward_length")?,
+        None => reader.size("feed_forward_length")?,
+    };
     let has = |name: &str| container.tensors.iter().any(|tensor| tensor.name == name);
     Ok(ModelConfig {
         arch: row.arch,
@@ -132,13 +141,37 @@ pub(super) fn config(
         heads,
         kv_heads: kv_heads.unwrap_or(heads),
         head_dim,
-        ffn: reader.size("feed_forward_length")?,
+        ffn,
+        experts,
         vocab: vocab(keys, container)?,
         context: context(&reader)?,
         norm_eps: norm_eps(&reader)?,
         rope: rope(&reader, row.gguf_rope, head_dim, container, read_at)?,
         tied: !has("output.weight"),
     })
+}
+
+/// Experts where the architecture has them; elsewhere there must be none.
+fn experts(reader: &Reader<'_>, arch: Arch) -> Result<Option<Experts>, ModelError> {
+    let (keys, prefix) = (reader.keys, reader.prefix);
+    if arch != Arch::Qwen3Moe {
+        let found = reader.optional_number("expert_count")?;
+        return match found.filter(|&count| count != 0.0) {
+            Some(count) => {
+                let key = format!("{prefix}.expert_count");
+                Err(keys.bad(&key, count, "0 or no such key"))
+            }
+            None => Ok(None),
+        };
+    }
+    let count = reader.size("expert_count")?;
+    let picked = reader.size("expert_used_count")?;
+    let normalised = reader.optional_number("expert_weights_norm")?;
+    Ok(Some(Experts {
+        count,
+        picked: keys.picked(&format!("{prefix}.expert_used_count"), picked, count)?,
+        normalised: normalised != Some(0.0),
+    }))
 }
 
 fn head_dim(reader: &Reader<'_>, dim: usize, heads: usize) -> Result<usize, ModelError> {

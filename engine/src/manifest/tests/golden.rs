@@ -87,24 +87,32 @@ fn the_families_beside_llama_open() {
         ("tiny-qwen2.gguf", Arch::Qwen2),
         ("tiny-qwen2", Arch::Qwen2),
         ("tiny-qwen3-q4_k.gguf", Arch::Qwen3),
+        ("tiny-qwen3moe.gguf", Arch::Qwen3Moe),
+        ("tiny-qwen3moe", Arch::Qwen3Moe),
     ] {
         let Some(path) = golden(name) else { return };
         let manifest = Manifest::open(&path).expect("is supported");
         assert_eq!(manifest.config.arch, arch);
         let has = |role| manifest.find(role, Some(0)).is_some();
         assert_eq!(has(Role::QBias), arch == Arch::Qwen2);
-        assert_eq!(has(Role::QNorm), arch == Arch::Qwen3);
+        assert_eq!(
+            has(Role::QNorm),
+            matches!(arch, Arch::Qwen3 | Arch::Qwen3Moe)
+        );
+        assert_eq!(has(Role::Router), arch == Arch::Qwen3Moe);
+        if let Some(experts) = manifest.config.experts {
+            let last = manifest
+                .program
+                .expert(manifest.config.layers - 1, experts.count - 1);
+            assert_eq!(last.index(), manifest.blocks.len() - 1);
+            assert_eq!(manifest.block(last).parts.len(), 3);
+        }
     }
 }
 
 #[test]
 fn others_open_as_containers_only() {
-    let names = [
-        "tiny-qwen3moe",
-        "tiny-gptoss",
-        "tiny-gptoss.gguf",
-        "tiny-mistral-window",
-    ];
+    let names = ["tiny-gptoss", "tiny-gptoss.gguf", "tiny-mistral-window"];
     for name in names {
         let Some(path) = golden(name) else { return };
         let container = Container::open(&path).expect("opens");

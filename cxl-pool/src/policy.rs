@@ -1,0 +1,28 @@
+//! Which resident block leaves when another one needs its room.
+//!
+//! A policy sees what happens to the blocks of one cache and names the next victim. It moves
+//! nothing itself, and it never hears of blocks that stay for good.
+
+mod lru;
+
+pub use lru::Lru;
+
+use crate::units::BlockId;
+
+/// Order in which the blocks of a cache leave.
+pub trait Policy: Send {
+    /// Name for the report.
+    fn name(&self) -> &'static str;
+
+    /// The block has been given room.
+    fn entered(&mut self, block: BlockId);
+
+    /// The block has been used.
+    fn used(&mut self, block: BlockId);
+
+    /// The block has lost its room.
+    fn left(&mut self, block: BlockId);
+
+    /// The block to drop first among those that `may` leave.
+    fn victim(&self, may: &dyn Fn(BlockId) -> bool) -> Option<BlockId>;
+}

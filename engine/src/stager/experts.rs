@@ -1,0 +1,351 @@
+//! The expert cache: equal frames between the fixed blocks and the KV, and who leaves them.
+//!
+//! A layer says which experts its rows picked; those that are resident are leased at once, the
+//! others are asked for together and leased as they arrive. Experts that the next layer will
+//! probably pick are asked for behind them, and given up again if it picks others.
+//!
+//! Life of an expert: a frame (free, or of a victim that the policy names), wanted, leased once
+//! per layer and pass, then it stays until it is a victim itself or the border takes its frame.
+
+use crate::layout::ExpertArea;
+use crate::stager::StagerCounters;
+use crate::stager::routes::Routes;
+use larder_pool::block::BlockSpec;
+use larder_pool::mover::{Mover, Request};
+use larder_pool::policy::Policy;
+use larder_pool::sys::lease::ReadLease;
+use larder_pool::sys::slot::State;
+use larder_pool::sys::space::{Extent, Space};
+use larder_pool::table::slot_of;
+use larder_pool::transfer::{Class, MoveError};
+use larder_pool::units::BlockId;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Bytes of guessed experts that may be on their way at once.
+const GUESS_BYTES: u64 = 32 << 20;
+/// Sleep while the last piece of a given-up move comes home.
+const QUARANTINE: Duration = Duration::from_micros(50);
+
+/// The next expert of the layer under way.
+pub enum NextExpert {
+    Leased(BlockId, ReadLease),
+    /// Every frame is in use: finish an operation, say so with [`ExpertCache::done`], ask again.
+    Busy,
+    /// All have been leased.
+    End,
+}
+
+/// See the module.
+pub struct ExpertCache {
+    specs: Vec<Arc<BlockSpec>>,
+    /// Id of the first expert.
+    first: usize,
+    area: ExpertArea,
+    mover: Arc<Mover>,
+    space: Arc<Space>,
+    policy: Box<dyn Policy>,
+    pub routes: Routes,
+    /// Block in each frame below the border.
+    frames: Vec<Option<BlockId>>,
+    /// Frame of each expert.
+    frame_of: Vec<Option<usize>>,
+    /// Moved since its last use.
+    moved: Vec<bool>,
+    /// Picked by the layer under way and not done with: must stay.
+    needed: HashSet<BlockId>,
+    /// Picked and not leased yet, in order.
+    waiting: VecDeque<BlockId>,
+    /// Guessed for the next layer and not asked for yet.
+    guesses: VecDeque<BlockId>,
+    /// Guessed, asked for, and not picked so far.
+    guessed: HashSet<BlockId>,
+    /// Given up; the mover may not know yet.
+    cancelled: HashSet<BlockId>,
+    due: u64,
+}
+
+impl ExpertCache {
+    /// A cache of the blocks `first ..`, all absent.
+    pub fn new(
+        specs: Vec<Arc<BlockSpec>>,
+        first: usize,
+        area: ExpertArea,
+        mover: Arc<Mover>,
+        space: Arc<Space>,
+        policy: Box<dyn Policy>,
+        routes: Routes,
+    ) -> Self {
+        Self {
+            frame_of: vec![None; specs.len()],
+            moved: vec![false; specs.len()],
+            specs,
+            first,
+            area,
+            mover,
+            space,
+            policy,
+            routes,
+            frames: Vec::new(),
+            needed: HashSet::new(),
+            waiting: VecDeque::new(),
+            guesses: VecDeque::new(),
+            guessed: HashSet::new(),
+            cancelled: HashSet::new(),
+            due: 0,
+        }
+    }
+
+    /// Frames below the border.
+    pub fn frames(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Sets the upper end of the frames, between two steps; experts behind it are dropped.
+    pub fn set_border(&mut self, border: u64) -> Result<(), MoveError> {
+        let count = self.area.frames_below(border).min(self.specs.len());
+        for frame in count..self.frames.len() {
+            if let Some(block) = self.frames[frame] {
+                self.settle(block)?;
+                self.evict(block);
+            }
+        }
+        self.frames.resize(count, None);
+        Ok(())
+    }
+
+    /// Drops every expert.
+    pub fn clear(&mut self) -> Result<(), MoveError> {
+        let count = self.frames.len();
+        self.set_border(0)?;
+        self.frames.resize(count, None);
+        Ok(())
+    }
+
+    /// Starts a layer: its rows picked `blocks`, each once, most important first.
+    pub fn begin(&mut self, blocks: &[BlockId]) -> Result<(), MoveError> {
+        debug_assert!(
+            self.needed.is_empty(),
+            "a layer ends before the next begins"
+        );
+        self.guesses.clear();
+        self.needed = blocks.iter().copied().collect();
+        let wrong: Vec<BlockId> = self.guessed.drain().collect();
+        for block in wrong {
+            if !self.needed.contains(&block) && self.state(block) == State::Filling {
+                self.mover.cancel(slot_of(block));
+                self.cancelled.insert(block);
+            }
+        }
+        self.waiting = blocks.iter().copied().collect();
+        self.top_up()
+    }
+
+    /// Experts that the next layer will probably pick, most likely first.
+    pub fn guess(&mut self, blocks: impl IntoIterator<Item = BlockId>) -> Result<(), MoveError> {
+        self.guesses = blocks.into_iter().collect();
+        self.top_up()
+    }
+
+    /// The expert has a frame, filled or on its way.
+    pub fn is_at_hand(&self, block: BlockId) -> bool {
+        self.frame_of[block.index() - self.first].is_some() && !self.cancelled.contains(&block)
+    }
+
+    /// Leases the next expert of the layer: one that is there, else the one asked for first.
+    pub fn next(&mut self, counters: &mut StagerCounters) -> Result<NextExpert, MoveError> {
+        if self.waiting.is_empty() {
+            return Ok(NextExpert::End);
+        }
+        self.top_up()?;
+        let ready = self
+            .waiting
+            .iter()
+            .position(|&block| self.state(block) == State::Ready);
+        let asked = || {
+            self.waiting
+                .iter()
+                .position(|&block| self.is_at_hand(block))
+        };
+        let Some(index) = ready.or_else(asked) else {
+            return Ok(NextExpert::Busy);
+        };
+        let block = self.waiting.remove(index).expect("position is inside");
+        let start = Instant::now();
+        let lease = self.mover.wait(slot_of(block))?;
+        if ready.is_none() {
+            counters.stall += start.elapsed();
+        }
+        if std::mem::take(&mut self.moved[block.index() - self.first]) {
+            counters.misses += 1;
+        } else {
+            counters.hits += 1;
+        }
+        self.policy.used(block);
+        Ok(NextExpert::Leased(block, lease))
+    }
+
+    /// The operations on an expert have completed: it may leave.
+    pub fn done(&mut self, block: BlockId) {
+        self.needed.remove(&block);
+    }
+
+    /// Asks for what is waiting, then for what is guessed, while there are frames.
+    fn top_up(&mut self) -> Result<(), MoveError> {
+        let missing: Vec<BlockId> = self
+            .waiting
+            .iter()
+            .copied()
+            .filter(|&block| !self.is_at_hand(block))
+            .collect();
+        for block in missing {
+            if !self.ask(block, Class::Demand)? {
+                return Ok(());
+            }
+        }
+        while let Some(&block) = self.guesses.front() {
+            let on_way = self
+                .guessed
+                .iter()
+                .filter(|&&block| self.state(block) == State::Filling);
+            if on_way.count() as u64 * self.area.frame_bytes >= GUESS_BYTES {
+                return Ok(());
+            }
+            if !self.is_at_hand(block) {
+                if !self.ask(block, Class::Prefetch)? {
+                    return Ok(());
+                }
+                self.guessed.insert(block);
+            }
+            self.guesses.pop_front();
+        }
+        Ok(())
+    }
+
+    fn state(&self, block: BlockId) -> State {
+        self.mover.table().state(slot_of(block))
+    }
+
+    /// Asks for an expert; `false` if every frame is in use.
+    fn ask(&mut self, block: BlockId, class: Class) -> Result<bool, MoveError> {
+        if self.cancelled.contains(&block) {
+            self.settle(block)?;
+            if self.is_at_hand(block) {
+                return Ok(true);
+            }
+        }
+        let is_demand = class == Class::Demand;
+        let Some((frame, extent)) = self.room(is_demand)? else {
+            return Ok(false);
+        };
+        self.due += 1;
+        let index = block.index() - self.first;
+        let request = Request {
+            block,
+            slot: slot_of(block),
+            spec: Arc::clone(&self.specs[index]),
+            class,
+            due: self.due,
+            is_checked: true,
+        };
+        let asked = self.mover.want(request, extent);
+        assert!(asked.is_ok(), "only the cache fills the slots of experts");
+        self.frames[frame] = Some(block);
+        self.frame_of[index] = Some(frame);
+        self.moved[index] = true;
+        self.policy.entered(block);
+        Ok(true)
+    }
+
+    /// A frame and its memory: a free one, or a victim's. A demand waits for guesses to land or to
+    /// be given up rather than go without.
+    fn room(&mut self, is_demand: bool) -> Result<Option<(usize, Extent)>, MoveError> {
+        loop {
+            if let Some(found) = self.free_frame() {
+                return Ok(Some(found));
+            }
+            let may = |block: BlockId| {
+                !self.needed.contains(&block)
+                    && self.state(block) == State::Ready
+                    && self.mover.table().pins(slot_of(block)) == 0
+            };
+            if let Some(victim) = self.policy.victim(&may) {
+                self.evict(victim);
+                continue;
+            }
+            let moving = |block: BlockId| {
+                !self.needed.contains(&block) && self.state(block) == State::Filling
+            };
+            let quarantined = self.frames.iter().any(Option::is_none);
+            match self.policy.victim(&moving) {
+                Some(block) if is_demand => self.settle(block)?,
+                _ if is_demand && quarantined => std::thread::sleep(QUARANTINE),
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    /// A frame without a block whose memory is free. The moves into some may have been given up.
+    fn free_frame(&mut self) -> Option<(usize, Extent)> {
+        let given_up: Vec<BlockId> = self
+            .cancelled
+            .iter()
+            .copied()
+            .filter(|&block| self.state(block) != State::Filling)
+            .collect();
+        for block in given_up {
+            self.forget_cancelled(block);
+        }
+        let bytes = self.area.frame_bytes;
+        let free = |frame: &usize| self.frames[*frame].is_none();
+        (0..self.frames.len()).filter(free).find_map(|frame| {
+            let extent = self.space.alloc_at(self.area.frame_start(frame), bytes)?;
+            Some((frame, extent))
+        })
+    }
+
+    /// The mover has heard of the cancel: the expert arrived all the same, or it is absent.
+    fn forget_cancelled(&mut self, block: BlockId) {
+        self.cancelled.remove(&block);
+        if self.state(block) == State::Absent {
+            self.vacate(block);
+        }
+    }
+
+    /// Waits until the expert is not on its way.
+    fn settle(&mut self, block: BlockId) -> Result<(), MoveError> {
+        let slot = slot_of(block);
+        if self.cancelled.contains(&block) {
+            while self.state(block) == State::Filling {
+                self.mover.table().wait_filled(slot, QUARANTINE);
+            }
+            self.forget_cancelled(block);
+        } else if self.state(block) == State::Filling {
+            drop(self.mover.wait(slot)?);
+        }
+        Ok(())
+    }
+
+    fn evict(&mut self, block: BlockId) {
+        if self.frame_of[block.index() - self.first].is_none() {
+            return;
+        }
+        let extent = self.mover.table().evict(slot_of(block));
+        assert!(
+            extent.is_some(),
+            "nobody leases {block}, which leaves the cache"
+        );
+        self.vacate(block);
+    }
+
+    fn vacate(&mut self, block: BlockId) {
+        let index = block.index() - self.first;
+        if let Some(frame) = self.frame_of[index].take() {
+            self.frames[frame] = None;
+        }
+        self.moved[index] = false;
+        self.guessed.remove(&block);
+        self.policy.left(block);
+    }
+}
