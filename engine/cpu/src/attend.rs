@@ -7,7 +7,7 @@
 //!
 //! Source: Milakov and Gimelshein, Online normalizer calculation for softmax, 2018.
 
-use crate::attention::{AttnRow, AttnShape, BlockMath, Softmax, first_seen};
+use crate::attention::{AttnRow, AttnShape, BlockMath, Segment, Softmax, first_seen};
 #[cfg(target_arch = "x86_64")]
 use crate::avx512;
 use crate::isa::Isa;
@@ -33,6 +33,12 @@ struct Call<'a> {
     rows: &'a [AttnRow],
     q: &'a [f32],
     seqs: &'a [&'a [&'a [u8]]],
+    /// Slice of its sequence with which every element of `seqs` starts.
+    first_slice: usize,
+    is_first: bool,
+    is_last: bool,
+    /// Maximum and sum of every query between segments: (R, heads, 2).
+    soft: SharedSlice<f32>,
     out: SharedSlice<f32>,
 }
 
@@ -60,25 +66,62 @@ impl Kernels {
             );
         }
         check(shape, rows, q, seqs, out);
-        if self.isa == Isa::Reference {
-            reference::attention::attend(shape, rows, q, seqs, out);
-            return;
-        }
-        let kv_heads = shape.kv.kv_heads();
-        let tiles = row_tiles(rows, (TILE_QUERIES * kv_heads / shape.heads).max(1));
-        let call = Call {
+        self.attend(&Call {
             shape,
             rows,
             q,
             seqs,
+            first_slice: 0,
+            is_first: true,
+            is_last: true,
+            soft: SharedSlice::new(&mut []),
             out: SharedSlice::new(out),
-        };
+        });
+    }
+
+    /// Attends query rows of one sequence (number 0) to some of its slices, behind those that
+    /// earlier calls attended to; the bits are those of one call over all slices.
+    ///
+    /// Shapes: `q`, `out` (R, heads, head_dim); `soft` (R, heads, 2). Between the calls `out` and
+    /// `soft` carry the sums.
+    pub fn attention_segment(
+        &self,
+        shape: &AttnShape<'_>,
+        rows: &[AttnRow],
+        q: &[f32],
+        segment: &Segment<'_>,
+        soft: &mut [f32],
+        out: &mut [f32],
+    ) {
+        let elems = rows.len() * shape.heads * shape.kv.head_dim();
+        assert_eq!((q.len(), out.len()), (elems, elems), "elements");
+        assert_eq!(soft.len(), rows.len() * shape.heads * 2, "running softmax");
+        self.attend(&Call {
+            shape,
+            rows,
+            q,
+            seqs: &[segment.slices],
+            first_slice: segment.first_slice,
+            is_first: segment.is_first,
+            is_last: segment.is_last,
+            soft: SharedSlice::new(soft),
+            out: SharedSlice::new(out),
+        });
+    }
+
+    fn attend(&self, call: &Call<'_>) {
+        let kv_heads = call.shape.kv.kv_heads();
+        let most = (TILE_QUERIES * kv_heads / call.shape.heads).max(1);
+        let tiles = row_tiles(call.rows, most);
         // the longest prefixes are the last rows: they start first
         self.pool.run(tiles.len() * kv_heads, |task, worker| {
             let tile = tiles[tiles.len() - 1 - task / kv_heads];
             let mut scratch = self.scratch(worker);
             let head = task % kv_heads;
             match self.isa {
+                Isa::Reference => {
+                    call.attend::<reference::attention::Math>(tile, head, &mut scratch);
+                }
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx512 => {
                     call.attend::<avx512::attention::Math>(tile, head, &mut scratch);
@@ -154,7 +197,6 @@ impl Call<'_> {
         let (q, floats) = floats.split_at_mut(n * pad);
         let (acc, s) = floats.split_at_mut(n * pad);
         let rows = &self.rows[tile.first..][..tile.count];
-        acc.fill(0.0);
         // query i of the tile: head i % group of row i / group
         let at = |i: usize| {
             ((tile.first + i / group) * self.shape.heads + kv_head * group + i % group) * dim
@@ -164,7 +206,13 @@ impl Call<'_> {
             q[dim..].fill(0.0);
         }
         let mut state: Vec<Softmax> = (0..n)
-            .map(|i| self.start(kv_head * group + i % group))
+            .map(|i| {
+                self.load(
+                    at(i),
+                    kv_head * group + i % group,
+                    &mut acc[i * pad..][..pad],
+                )
+            })
             .collect();
         let tokens: Vec<Range<usize>> = (0..n)
             .map(|i| first_seen(self.shape, &rows[i / group])..rows[i / group].position + 1)
@@ -173,8 +221,11 @@ impl Call<'_> {
         let mut factors = vec![0.0; n];
         let first = tokens.iter().map(|tokens| tokens.start).min().unwrap_or(0);
         let end = tokens.iter().map(|tokens| tokens.end).max().unwrap_or(0);
-        for block in first / KV_TOKENS..end.div_ceil(KV_TOKENS) {
-            let slice = self.seqs[rows[0].seq][block];
+        let slices = self.seqs[rows[0].seq];
+        let here = self.first_slice..self.first_slice + slices.len();
+        let blocks = (first / KV_TOKENS).max(here.start)..end.div_ceil(KV_TOKENS).min(here.end);
+        for block in blocks {
+            let slice = slices[block - self.first_slice];
             let needed = in_block(&(first..end), block);
             for (seen, tokens) in seen.iter_mut().zip(&tokens) {
                 *seen = in_block(tokens, block);
@@ -193,9 +244,33 @@ impl Call<'_> {
         for (i, acc) in acc.chunks_exact(pad).enumerate() {
             // SAFETY: each (row, KV head) belongs to one task.
             let out = unsafe { self.out.part(at(i), dim) };
-            for (out, acc) in out.iter_mut().zip(acc) {
-                *out = acc / state[i].sum;
+            if self.is_last {
+                for (out, acc) in out.iter_mut().zip(acc) {
+                    *out = acc / state[i].sum;
+                }
+            } else {
+                out.copy_from_slice(&acc[..dim]);
+                // SAFETY: as above.
+                let soft = unsafe { self.soft.part(at(i) / dim * 2, 2) };
+                soft.copy_from_slice(&[state[i].max, state[i].sum]);
             }
+        }
+    }
+
+    /// State of the query at element `at`, which reads head `head`, and its sums.
+    fn load(&self, at: usize, head: usize, acc: &mut [f32]) -> Softmax {
+        if self.is_first {
+            acc.fill(0.0);
+            return self.start(head);
+        }
+        let dim = self.shape.kv.head_dim();
+        // SAFETY: each (row, KV head) belongs to one task.
+        let (out, soft) = unsafe { (self.out.part(at, dim), self.soft.part(at / dim * 2, 2)) };
+        acc[..dim].copy_from_slice(out);
+        acc[dim..].fill(0.0);
+        Softmax {
+            max: soft[0],
+            sum: soft[1],
         }
     }
 

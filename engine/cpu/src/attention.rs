@@ -27,6 +27,19 @@ pub struct AttnRow {
     pub position: usize,
 }
 
+/// Some of the slices of one sequence, which follow each other. The slices of a sequence may be
+/// attended in any number of segments, front to back.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// Index of the first slice in the sequence.
+    pub first_slice: usize,
+    pub slices: &'a [&'a [u8]],
+    /// The sums start here.
+    pub is_first: bool,
+    /// The sums are complete: the output is normalised.
+    pub is_last: bool,
+}
+
 /// First token that a row sees.
 pub(crate) fn first_seen(shape: &AttnShape<'_>, row: &AttnRow) -> usize {
     shape

@@ -53,7 +53,7 @@ mod tiles;
 mod gate_up;
 mod matmul;
 
-pub use attention::{AttnRow, AttnShape};
+pub use attention::{AttnRow, AttnShape, Segment};
 pub use isa::{Isa, IsaError};
 pub use kernels::{Class, Kernels};
 pub use kv::{KV_TOKENS, KvError, KvShape, KvType};

@@ -1,59 +1,65 @@
-//! Attention from the definition: all scores, softmax, weighted sum.
+//! Attention of one 64-token block from the definition of the online softmax, token by token.
 
-use crate::attention::{AttnRow, AttnShape, first_seen};
-use crate::kv::{self, KV_TOKENS};
+use crate::attention::{BlockMath, Softmax, decode_rows};
+use crate::kv::{self, KV_TOKENS, KvShape};
+use std::ops::Range;
 
-/// Shapes: `q`, `out` (R, heads, head_dim).
-pub(crate) fn attend(
-    shape: &AttnShape<'_>,
-    rows: &[AttnRow],
-    q: &[f32],
-    seqs: &[&[&[u8]]],
-    out: &mut [f32],
-) {
-    let dim = shape.kv.head_dim();
-    let vectors = q.chunks_exact(dim).zip(out.chunks_exact_mut(dim));
-    for (index, (q, out)) in vectors.enumerate() {
-        let (row, head) = (&rows[index / shape.heads], index % shape.heads);
-        attend_one(shape, row, head, q, seqs[row.seq], out);
+pub(crate) struct Math;
+
+impl BlockMath for Math {
+    unsafe fn decode(
+        shape: &KvShape,
+        bytes: &[u8],
+        tokens: Range<usize>,
+        pad: usize,
+        out: &mut [f32],
+    ) {
+        decode_rows(shape, bytes, tokens, pad, out, kv::decode);
     }
-}
 
-fn attend_one(
-    shape: &AttnShape<'_>,
-    row: &AttnRow,
-    head: usize,
-    q: &[f32],
-    slices: &[&[u8]],
-    out: &mut [f32],
-) {
-    let kv = &shape.kv;
-    let kv_head = head / (shape.heads / kv.kv_heads());
-    let stored = |which: usize, token: usize| {
-        let mut decoded = vec![0.0; kv.head_dim()];
-        let bytes = kv.head(slices[token / KV_TOKENS], which, kv_head);
-        let at = token % KV_TOKENS * kv.row_bytes();
-        kv::decode(kv.ty(), &bytes[at..][..kv.row_bytes()], &mut decoded);
-        decoded
-    };
-    let tokens = first_seen(shape, row)..row.position + 1;
-    let score = |token| {
-        let k = stored(0, token);
-        q.iter().zip(&k).fold(0.0, |sum, (q, k)| sum + q * k) * shape.scale
-    };
-    let scores: Vec<f32> = tokens.clone().map(score).collect();
-    let sink = shape.sinks.map(|sinks| sinks[head]);
-    let max = scores
-        .iter()
-        .copied()
-        .chain(sink)
-        .fold(f32::NEG_INFINITY, f32::max);
-    let weights: Vec<f32> = scores.iter().map(|score| (score - max).exp()).collect();
-    let sum = weights.iter().sum::<f32>() + sink.map_or(0.0, |sink| (sink - max).exp());
-    out.fill(0.0);
-    for (token, weight) in tokens.zip(weights) {
-        for (out, v) in out.iter_mut().zip(stored(1, token)) {
-            *out += weight / sum * v;
+    unsafe fn scores(q: &[f32], k: &[f32], pad: usize, seen: &[Range<usize>], s: &mut [f32]) {
+        for (i, q) in q.chunks_exact(pad).enumerate() {
+            for token in seen[i].clone() {
+                let k = &k[token * pad..][..pad];
+                let dot = q.iter().zip(k).fold(0.0, |sum, (q, k)| sum + q * k);
+                s[i * KV_TOKENS + token] = dot;
+            }
+        }
+    }
+
+    unsafe fn soften(s: &mut [f32], seen: &Range<usize>, scale: f32, state: &mut Softmax) -> f32 {
+        let scores = &mut s[seen.clone()];
+        let max = scores
+            .iter()
+            .fold(state.max, |max, score| max.max(score * scale));
+        if max == f32::NEG_INFINITY {
+            return 1.0;
+        }
+        let factor = (state.max - max).exp();
+        let mut sum = state.sum * factor;
+        for score in scores {
+            *score = (*score * scale - max).exp();
+            sum += *score;
+        }
+        *state = Softmax { max, sum };
+        factor
+    }
+
+    unsafe fn weigh(
+        s: &[f32],
+        v: &[f32],
+        pad: usize,
+        seen: &[Range<usize>],
+        factors: &[f32],
+        acc: &mut [f32],
+    ) {
+        for (i, acc) in acc.chunks_exact_mut(pad).enumerate() {
+            for (element, acc) in acc.iter_mut().enumerate() {
+                let values = seen[i]
+                    .clone()
+                    .map(|token| s[i * KV_TOKENS + token] * v[token * pad + element]);
+                *acc = values.fold(*acc * factors[i], |sum, value| sum + value);
+            }
         }
     }
 }

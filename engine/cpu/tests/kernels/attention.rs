@@ -1,7 +1,7 @@
 //! Attention against the naive softmax, and its bits against every cut.
 
 use crate::data::{Noise, bits, close, kernels};
-use larder_cpu::{AttnRow, AttnShape, Class, Isa, KV_TOKENS, KvShape, KvType};
+use larder_cpu::{AttnRow, AttnShape, Class, Isa, KV_TOKENS, KvShape, KvType, Segment};
 use proptest::prelude::*;
 
 /// Stored K and V of one sequence.
@@ -133,6 +133,103 @@ proptest! {
                 two.attention(Class::Step, &shape, &rows[i..=i], q, &seqs, &mut one);
                 prop_assert_eq!(bits(&one), bits(&batch[i * elems..][..elems]), "{:?} step", isa);
             }
+        }
+    }
+}
+
+/// The naive softmax over everything at once, which no kernel of ours computes.
+#[test]
+fn the_reference_agrees_with_the_definition() {
+    let (heads, head_dim) = (2, 8);
+    let kv = KvShape::new(2, head_dim, KvType::F32).expect("valid");
+    let elems = kv.kv_heads() * head_dim;
+    let tokens = 150;
+    let slices = sequence(&kv, tokens, 5);
+    let seq = views(&slices);
+    let q = Noise(9).floats(elems);
+    let rows = [AttnRow {
+        seq: 0,
+        position: tokens - 1,
+    }];
+    let shape = AttnShape {
+        heads,
+        kv,
+        scale: 0.7,
+        window: None,
+        sinks: None,
+    };
+    let mut found = vec![0.0; elems];
+    kernels(Isa::Reference, 1).attention(Class::Step, &shape, &rows, &q, &[&seq], &mut found);
+    let stored = |which: u64, token: usize| Noise(5 + 2 * token as u64 + which).floats(elems);
+    for head in 0..heads {
+        let part = head * head_dim..(head + 1) * head_dim;
+        let scores: Vec<f64> = (0..tokens)
+            .map(|token| {
+                let k = stored(0, token);
+                let dot = |(q, k): (&f32, &f32)| f64::from(*q) * f64::from(*k);
+                q[part.clone()]
+                    .iter()
+                    .zip(&k[part.clone()])
+                    .map(dot)
+                    .sum::<f64>()
+                    * 0.7
+            })
+            .collect();
+        let sum: f64 = scores.iter().map(|score| score.exp()).sum();
+        for element in part {
+            let expected: f64 = (0..tokens)
+                .map(|token| scores[token].exp() / sum * f64::from(stored(1, token)[element]))
+                .sum();
+            assert!((f64::from(found[element]) - expected).abs() < 1e-5);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 12,
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
+    /// Slices may come in any number of segments.
+    #[test]
+    fn equal_bits_however_the_slices_come(
+        seed in any::<u32>(),
+        shape in 0..SHAPES.len(),
+        start in 0_usize..400,
+        count in 1_usize..30,
+        cuts in prop::collection::vec(0_usize..8, 0..4),
+    ) {
+        let (heads, kv_heads, head_dim, ty) = SHAPES[shape];
+        let kv = KvShape::new(kv_heads, head_dim, ty).expect("valid");
+        let slices = sequence(&kv, start + count, u64::from(seed));
+        let seq = views(&slices);
+        let shape = AttnShape { heads, kv, scale: 0.2, window: None, sinks: None };
+        let rows: Vec<AttnRow> = (start..start + count)
+            .map(|position| AttnRow { seq: 0, position })
+            .collect();
+        let q = Noise(u64::from(seed)).floats(count * heads * head_dim);
+        let mut borders: Vec<usize> = cuts.iter().map(|cut| *cut.min(&seq.len())).collect();
+        borders.extend([0, seq.len()]);
+        borders.sort_unstable();
+        borders.dedup();
+        for isa in Isa::available() {
+            let two = kernels(isa, 2);
+            let mut whole = vec![0.0; q.len()];
+            two.attention(Class::Chunk, &shape, &rows, &q, &[&seq], &mut whole);
+            let mut parts = vec![f32::NAN; q.len()];
+            let mut soft = vec![f32::NAN; count * heads * 2];
+            for pair in borders.windows(2) {
+                let segment = Segment {
+                    first_slice: pair[0],
+                    slices: &seq[pair[0]..pair[1]],
+                    is_first: pair[0] == 0,
+                    is_last: pair[1] == seq.len(),
+                };
+                two.attention_segment(&shape, &rows, &q, &segment, &mut soft, &mut parts);
+            }
+            prop_assert_eq!(bits(&parts), bits(&whole), "{:?}", isa);
         }
     }
 }
