@@ -2,9 +2,16 @@
 //!
 //! W is what a step reads: the weights without embedding rows, and the KV at its position. What
 //! the budget does not hold must come over the path, whatever the placement:
-//! `need = max(0, W - budget)`. A token takes at least `max(need / path, W / memory)`.
+//! `need = max(0, W - budget)`. A token takes at least `max(need / paths, W / memory)`. With
+//! experts the attention, shared parts and KV come first, and what is left of the budget holds
+//! experts: the need is what a cache of that size misses in a replay of the run's own routing.
+
+pub mod replay;
 
 use serde::Serialize;
+
+/// Name of the fast tier as what sets a bound.
+pub const MEMORY: &str = "dram";
 
 /// Bandwidth assumed where nothing was measured, in bytes per second.
 const ORIGIN_GUESS: f64 = 1e9;
@@ -77,65 +84,93 @@ impl Bandwidth {
     }
 }
 
-/// What sets the bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum BoundBy {
-    #[serde(rename = "origin>dram")]
-    Origin,
-    #[serde(rename = "dram")]
-    Memory,
+/// A way into the fast tier.
+#[derive(Clone, Debug)]
+pub struct PathBound {
+    /// Such as `origin>dram`.
+    pub name: String,
+    pub bandwidth: Bandwidth,
+    /// Bytes that its tier can hold; `u64::MAX` where it holds everything.
+    pub capacity: u64,
 }
 
-impl BoundBy {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Origin => "origin>dram",
-            Self::Memory => "dram",
-        }
-    }
-}
-
-/// What a decode step of a dense model reads.
+/// What decode steps read, and what of it cannot be on the fast tier.
 #[derive(Clone, Copy, Debug)]
-pub struct DenseStep {
+pub struct Demand {
     /// Weights that a step reads.
     pub weight_bytes: u64,
+    /// Of those, what every step reads.
+    pub dense_bytes: u64,
     /// KV of one token on all layers.
     pub kv_token_bytes: u64,
     pub budget: u64,
+    /// Experts that the replay of a mean step misses, in bytes.
+    pub missed_bytes: f64,
 }
 
-impl DenseStep {
+impl Demand {
     /// W at a position.
     pub const fn read_bytes(&self, position: u64) -> u64 {
         self.weight_bytes + self.kv_token_bytes * position
     }
 
-    /// Bytes that must come over the path for the token at `position`.
-    pub const fn need_bytes(&self, position: u64) -> u64 {
-        self.read_bytes(position).saturating_sub(self.budget)
+    /// Bytes that must come over the paths for the token at `position`.
+    pub fn need_bytes(&self, position: u64) -> f64 {
+        let stays = self.dense_bytes + self.kv_token_bytes * position;
+        stays.saturating_sub(self.budget) as f64 + self.missed_bytes
     }
 
-    /// Tokens per second that nothing can beat over the tokens at `positions`, and what sets it.
+    /// Bytes of the budget that are left to experts at `position`.
+    pub const fn expert_room(&self, position: u64) -> u64 {
+        self.budget
+            .saturating_sub(self.dense_bytes + self.kv_token_bytes * position)
+    }
+
+    /// Tokens per second that nothing can beat over the tokens at `positions`, and the name of
+    /// what sets it: a path or `dram`.
     pub fn bound(
         &self,
         positions: std::ops::Range<u64>,
-        origin: Bandwidth,
+        paths: &[PathBound],
         memory: Bandwidth,
-    ) -> (f64, BoundBy) {
-        let count = (positions.end - positions.start).max(1) as f64;
+    ) -> (f64, String) {
+        let last = positions.end.max(positions.start + 1);
+        let count = (last - positions.start) as f64;
         let (mut link, mut read) = (0.0, 0.0);
-        for position in positions.start..positions.end.max(positions.start + 1) {
-            link += self.need_bytes(position) as f64 / origin.bytes_per_s;
+        for position in positions.start..last {
+            link += link_seconds(self.need_bytes(position), paths);
             read += self.read_bytes(position) as f64 / memory.bytes_per_s;
         }
         let by = if link > read {
-            BoundBy::Origin
+            let widest = paths
+                .iter()
+                .max_by(|a, b| a.bandwidth.bytes_per_s.total_cmp(&b.bandwidth.bytes_per_s));
+            widest.map_or_else(|| MEMORY.to_owned(), |path| path.name.clone())
         } else {
-            BoundBy::Memory
+            MEMORY.to_owned()
         };
         (count / link.max(read).max(1e-12), by)
     }
+}
+
+/// Shortest time in which the paths together bring `need` bytes, each at most what its tier
+/// holds: all run until they are out of bytes.
+fn link_seconds(need: f64, paths: &[PathBound]) -> f64 {
+    let mut open: Vec<&PathBound> = paths.iter().collect();
+    let dry_at = |path: &PathBound| path.capacity as f64 / path.bandwidth.bytes_per_s;
+    open.sort_by(|a, b| dry_at(a).total_cmp(&dry_at(b)));
+    let (mut left, mut now) = (need, 0.0);
+    while !open.is_empty() {
+        let together: f64 = open.iter().map(|path| path.bandwidth.bytes_per_s).sum();
+        let first_dry = dry_at(open[0]);
+        if left <= together * (first_dry - now) {
+            return now + left / together;
+        }
+        left -= together * (first_dry - now);
+        now = first_dry;
+        open.remove(0);
+    }
+    if left > 0.0 { f64::INFINITY } else { now }
 }
 
 #[cfg(test)]
@@ -144,28 +179,54 @@ mod tests {
 
     #[test]
     fn the_slower_of_link_and_memory_sets_the_bound() {
-        let step = DenseStep {
+        let step = Demand {
             weight_bytes: 1000,
+            dense_bytes: 1000,
             kv_token_bytes: 10,
             budget: 600,
+            missed_bytes: 0.0,
         };
-        assert_eq!((step.read_bytes(5), step.need_bytes(5)), (1050, 450));
-        let origin = Bandwidth {
-            bytes_per_s: 100.0,
-            origin: Origin::Measured,
+        assert_eq!((step.read_bytes(5), step.need_bytes(5)), (1050, 450.0));
+        let path = |bytes_per_s, capacity| PathBound {
+            name: "origin>dram".to_owned(),
+            bandwidth: Bandwidth {
+                bytes_per_s,
+                origin: Origin::Measured,
+            },
+            capacity,
         };
+        let origin = [path(100.0, u64::MAX)];
         let memory = Bandwidth {
             bytes_per_s: 10_000.0,
             origin: Origin::Measured,
         };
-        let (speed, by) = step.bound(5..6, origin, memory);
-        assert!((speed - 1.0 / 4.5).abs() < 1e-9 && by == BoundBy::Origin);
-        let all = DenseStep {
+        let (speed, by) = step.bound(5..6, &origin, memory);
+        assert!((speed - 1.0 / 4.5).abs() < 1e-9 && by == "origin>dram");
+        let all = Demand {
             budget: 5000,
             ..step
         };
-        let (speed, by) = all.bound(5..6, origin, memory);
-        assert!((speed - 10_000.0 / 1050.0).abs() < 1e-9 && by == BoundBy::Memory);
+        let (speed, by) = all.bound(5..6, &origin, memory);
+        assert!((speed - 10_000.0 / 1050.0).abs() < 1e-9 && by == MEMORY);
+    }
+
+    #[test]
+    fn paths_share_the_need_as_far_as_their_tiers_hold_it() {
+        let path = |bytes_per_s, capacity| PathBound {
+            name: String::new(),
+            bandwidth: Bandwidth {
+                bytes_per_s,
+                origin: Origin::Measured,
+            },
+            capacity,
+        };
+        let both = [path(100.0, u64::MAX), path(300.0, u64::MAX)];
+        assert!((link_seconds(800.0, &both) - 2.0).abs() < 1e-9);
+        let small = [path(100.0, u64::MAX), path(300.0, 300)];
+        // One second together, then the slow one alone.
+        assert!((link_seconds(800.0, &small) - 5.0).abs() < 1e-9);
+        assert!(link_seconds(1.0, &[]).is_infinite());
+        assert_eq!(link_seconds(0.0, &[]), 0.0);
     }
 
     #[test]

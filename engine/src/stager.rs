@@ -358,6 +358,25 @@ impl Stager {
         (experts, &mut self.counters)
     }
 
+    /// Experts that the prefill asked for, and those that decoding did; `None` in a dense model.
+    pub fn record(&self) -> Option<(&[BlockId], &[BlockId])> {
+        self.experts.as_ref()?.routes.record()
+    }
+
+    /// A text begins: the record of its routing too.
+    pub fn start_text(&mut self) {
+        if let Some(experts) = self.experts.as_mut() {
+            experts.routes.restart();
+        }
+    }
+
+    /// The prefill has ended.
+    pub fn start_decode(&mut self) {
+        if let Some(experts) = self.experts.as_mut() {
+            experts.routes.start_decode();
+        }
+    }
+
     /// Pins a block of the coming layer if it is there; it is not a use of the block.
     pub fn peek(&self, block: BlockId) -> Option<ReadLease> {
         self.mover.table().pin(slot_of(block))

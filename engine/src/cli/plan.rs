@@ -2,10 +2,10 @@
 
 use super::error::CliError;
 use super::options::PlanOptions;
-use super::report::{PROBED_BYTES, dense_step, notes};
+use super::report::{PROBED_BYTES, demand, notes};
 use super::size::{memory, rate};
 use super::table::{Table, print, width};
-use crate::bound::{Bandwidth, BoundBy};
+use crate::bound::{Bandwidth, Demand, PathBound};
 use crate::manifest::Manifest;
 use crate::session::{Session, SessionError};
 use serde::Serialize;
@@ -47,7 +47,7 @@ struct PlanReport {
     /// Passes over the streamed weights for a prompt that fills the context.
     prefill_passes: usize,
     bound_tok_s: f64,
-    bound_by: BoundBy,
+    bound_by: String,
     notes: Vec<String>,
 }
 
@@ -71,10 +71,16 @@ fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
         .map(larder_pool::units::BytesPerSec::get);
     let origin = Bandwidth::origin(probe, None, limit);
     let memory = Bandwidth::memory(None);
-    let step = dense_step(session);
+    let mut step = demand(session);
+    step.missed_bytes = missed_bytes(session, &step);
+    let paths = [PathBound {
+        name: session.mover().info().name.clone(),
+        bandwidth: origin,
+        capacity: u64::MAX,
+    }];
     let context = session.resolved().context;
     let horizon = HORIZON.min(context) as u64;
-    let (bound_tok_s, bound_by) = step.bound(0..horizon, origin, memory);
+    let (bound_tok_s, bound_by) = step.bound(0..horizon, &paths, memory);
     let layout = session.layout();
     let needs = layout.needs();
     let border = layout.kv_border(context);
@@ -113,6 +119,19 @@ fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
         bound_by,
         notes: notes(session),
     })
+}
+
+/// Experts that a step misses if every expert is as likely as any other: routers are skewed, so a
+/// run misses less.
+fn missed_bytes(session: &Session, step: &Demand) -> f64 {
+    let picked_bytes = (step.weight_bytes - step.dense_bytes) as f64;
+    let manifest = session.manifest();
+    let count = manifest.blocks.len() - manifest.program.dense_blocks();
+    let all = (count as u64 * manifest.expert_bytes()) as f64;
+    if all == 0.0 {
+        return 0.0;
+    }
+    picked_bytes * (1.0 - step.expert_room(0) as f64 / all).max(0.0)
 }
 
 fn table(report: &PlanReport) -> Table {
@@ -160,11 +179,7 @@ fn table(report: &PlanReport) -> Table {
     );
     table.row(
         "bound",
-        format!(
-            "{:.2} tok/s by {}",
-            report.bound_tok_s,
-            report.bound_by.name()
-        ),
+        format!("{:.2} tok/s by {}", report.bound_tok_s, report.bound_by),
     );
     for note in &report.notes {
         table.row("note", note.clone());

@@ -2,7 +2,8 @@
 
 use super::size::{memory, rate};
 use super::table::{Table, width};
-use crate::bound::{Bandwidth, BoundBy, DenseStep, Origin};
+use crate::bound::replay::Record;
+use crate::bound::{Bandwidth, Demand, MEMORY, Origin, PathBound};
 use crate::session::{Generated, Session};
 use larder_pool::sys::limits::resident_bytes;
 use serde::Serialize;
@@ -43,7 +44,7 @@ pub(super) struct RunReport {
     link_busy: Option<f64>,
     link_mb_s: BTreeMap<String, f64>,
     bound_tok_s: f64,
-    bound_by: BoundBy,
+    bound_by: String,
     estimated: bool,
     of_bound: Option<f64>,
     of_optimum: Option<f64>,
@@ -52,14 +53,32 @@ pub(super) struct RunReport {
     notes: Vec<String>,
 }
 
-/// W of the model of a session, and its budget.
-pub(super) fn dense_step(session: &Session) -> DenseStep {
+/// What a step of the model of a session reads, and the budget; every pick is found.
+pub(super) fn demand(session: &Session) -> Demand {
     let kv = &session.layout().needs().kv;
-    DenseStep {
+    Demand {
         weight_bytes: session.manifest().step_bytes(),
+        dense_bytes: session.manifest().dense_bytes(),
         kv_token_bytes: kv.slice_bytes * kv.layers as u64 / larder_cpu::KV_TOKENS as u64,
         budget: session.resolved().budget,
+        missed_bytes: 0.0,
     }
+}
+
+/// What a cache of experts misses per step in a replay of the run: least recently used, optimal.
+fn replay(session: &Session, demand: &Demand, position: u64, steps: usize) -> (f64, f64) {
+    let expert_bytes = session.manifest().expert_bytes();
+    let record = session.stager().record().filter(|_| expert_bytes > 0);
+    let Some((prefill, decode)) = record else {
+        return (0.0, 0.0);
+    };
+    let record = Record { prefill, decode };
+    let slots = (demand.expert_room(position) / expert_bytes) as usize;
+    let bytes = |misses: u64| (misses * expert_bytes) as f64 / steps.max(1) as f64;
+    (
+        bytes(record.lru_misses(slots)),
+        bytes(record.optimal_misses(slots)),
+    )
 }
 
 /// Things about this host that the reader should know, each once.
@@ -96,23 +115,30 @@ impl RunReport {
             .map(larder_pool::units::BytesPerSec::get);
         let origin = Bandwidth::origin(probes.origin_before, probes.origin_after, limit);
         let memory = Bandwidth::memory(probes.memory);
-        let step = dense_step(session);
+        let mut step = demand(session);
         let first = prompt_tokens as u64;
         let positions = first..first + made.decode_steps as u64;
-        let (bound_tok_s, bound_by) = step.bound(positions.clone(), origin, memory);
-        let used = if bound_by == BoundBy::Origin {
-            origin
-        } else {
-            memory
-        };
+        let middle = first + made.decode_steps as u64 / 2;
+        let (lru, optimal) = replay(session, &step, middle, made.decode_steps);
+        let path = session.mover().info().name.clone();
+        let paths = [PathBound {
+            name: path.clone(),
+            bandwidth: origin,
+            capacity: u64::MAX,
+        }];
+        step.missed_bytes = optimal;
+        let (optimum_tok_s, _) = step.bound(positions.clone(), &paths, memory);
+        step.missed_bytes = lru;
+        let (bound_tok_s, bound_by) = step.bound(positions.clone(), &paths, memory);
+        let used = if bound_by == MEMORY { memory } else { origin };
         let is_estimated = used.origin == Origin::Estimated;
         let decode_tok_s = per_second(made.decode_steps as f64);
-        let of_bound = decode_tok_s
-            .filter(|_| !is_estimated)
-            .map(|speed| speed / bound_tok_s);
-        let need: u64 = positions.map(|position| step.need_bytes(position)).sum();
+        let of = |bound: f64| {
+            let speed = decode_tok_s.filter(|_| !is_estimated);
+            speed.map(|speed| speed / bound)
+        };
+        let need: f64 = positions.map(|position| step.need_bytes(position)).sum();
         let counters = session.stager().counters();
-        let path = session.mover().info().name.clone();
         let moved = session.mover().counters().bytes.load(Ordering::Relaxed);
         Self {
             text,
@@ -125,7 +151,7 @@ impl RunReport {
             fast_bytes: session.space().peak_bytes(),
             peak_bytes: peak_bytes.max(resident_bytes()),
             bytes_moved: BTreeMap::from([(path.clone(), moved - session.probed_bytes())]),
-            bytes_over_need: (need > 0).then(|| made.decode_bytes as f64 / need as f64),
+            bytes_over_need: (need > 0.0).then(|| made.decode_bytes as f64 / need),
             hits: counters.hits,
             misses: counters.misses,
             stall_ms: counters.stall.as_secs_f64() * 1e3,
@@ -137,8 +163,8 @@ impl RunReport {
             bound_tok_s,
             bound_by,
             estimated: is_estimated,
-            of_bound,
-            of_optimum: of_bound,
+            of_bound: of(bound_tok_s),
+            of_optimum: of(optimum_tok_s),
             backend: session.backend_name(),
             cpu: larder_cpu::isa::cpu_flags(),
             notes: notes(session),
@@ -167,11 +193,13 @@ impl RunReport {
             "bound",
             format!(
                 "{:.2} tok/s by {}{estimated}",
-                self.bound_tok_s,
-                self.bound_by.name()
+                self.bound_tok_s, self.bound_by
             ),
         );
         table.row("of bound", share(self.of_bound));
+        if self.of_optimum != self.of_bound {
+            table.row("of optimum", share(self.of_optimum));
+        }
         table.row(
             "fast tier",
             format!(

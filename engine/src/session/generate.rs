@@ -67,6 +67,7 @@ impl Session {
         let room = self.resolved.context - options.prompt.len() + 1;
         let count = options.count.min(room);
         let mut sequence = self.sequence(options.prompt.len())?;
+        self.stager.start_text();
         let mut logits = vec![0.0; self.manifest.config.vocab];
         self.prefill(&mut sequence, options.prompt, count, &mut logits)?;
 
@@ -84,6 +85,7 @@ impl Session {
             decode_busy: Duration::ZERO,
             decode_stall: Duration::ZERO,
         };
+        self.stager.start_decode();
         let begun = Instant::now();
         let before = self.mark();
         while made.tokens.len() < count {
