@@ -26,13 +26,12 @@ pub struct Weight {
     pub cols: usize,
 }
 
-/// KV slices of one layer and one sequence, in the order of their tokens.
+/// Full KV slices of one layer and one sequence, which follow each other.
 #[derive(Debug, Default)]
 pub struct SliceLeases {
-    /// Full slices.
+    /// Index of the first one in the sequence.
+    pub first: usize,
     pub full: Vec<ReadLease>,
-    /// The slices that this step appends to; they come back with the completion.
-    pub tails: Vec<AppendLease>,
 }
 
 /// Which rows of the step an operation works on.
@@ -100,9 +99,16 @@ pub enum Op {
     },
     /// `x[row] += sum over ranks, in order, of weight * picked[row, rank]`.
     Combine { count: usize },
-    /// Norms (where asked for) and rotates q and k, appends k and v to the tails, and attends:
-    /// `att = attention(q)`.
-    Attend { slices: SliceLeases },
+    /// Norms (where asked for) and rotates q and k.
+    Rotate,
+    /// Attends to some full slices, behind those of the calls before: `att` is under way.
+    AttendPart(SliceLeases),
+    /// Appends k and v to the tails and attends to the last slices: `att = attention(q)`. The
+    /// tails come back.
+    Attend {
+        slices: SliceLeases,
+        tails: Vec<AppendLease>,
+    },
 }
 
 /// A row that picked an expert, and at which rank.

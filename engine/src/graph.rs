@@ -4,18 +4,18 @@
 //! the cutting of a layer into blocks never shows here: a block holds some rows of some tensors,
 //! and each product writes the columns of its rows.
 
+mod attention;
 mod experts;
 
 use crate::backend::work::Buf;
 use crate::backend::{Backend, Op, RowRange, Token, Weight};
 use crate::gather::Gatherer;
-use crate::kv::Sequence;
+use crate::kv::{KvError, Sequence, SliceAt};
 use crate::layout::Needs;
 use crate::manifest::{Manifest, Part, Role};
 use crate::stager::Stager;
 use larder_cpu::{Class, Mode};
 use larder_pool::sys::lease::ReadLease;
-use larder_pool::transfer::MoveError;
 use larder_pool::units::BlockId;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -45,8 +45,18 @@ pub struct Machine<'a> {
     pub stager: &'a mut Stager,
     pub gatherer: &'a mut Gatherer,
     pub sequence: &'a mut Sequence,
-    /// Blocks whose operations may not have completed, oldest first.
-    pub pending: VecDeque<(Token, BlockId)>,
+    /// What operations that may not have completed hold, oldest first.
+    pub pending: VecDeque<(Token, Held)>,
+    /// Attentions that have not given the tails of their layer back.
+    pub attending: Vec<(usize, Token)>,
+}
+
+/// What an operation under way holds: it may leave when that has completed.
+#[derive(Clone, Copy, Debug)]
+pub enum Held {
+    Weights(BlockId),
+    /// A slice that streams.
+    Slice(SliceAt),
 }
 
 /// Progress through the parts of one layer.
@@ -63,7 +73,7 @@ struct Layer {
 impl Machine<'_> {
     /// Runs one step; its KV slices have been reserved. Logits stand in [`Buf::Logits`], those of
     /// the first row asked for in row 0.
-    pub fn step(&mut self, input: StepInput<'_>) -> Result<(), MoveError> {
+    pub fn step(&mut self, input: StepInput<'_>) -> Result<(), KvError> {
         let count = input.tokens.len();
         assert!(
             count > 0 && count <= self.backend.rows_max(),
@@ -91,11 +101,15 @@ impl Machine<'_> {
             self.head(rows)?;
         }
         while self.finish_oldest()? {}
+        for (layer, token) in std::mem::take(&mut self.attending) {
+            let completed = self.backend.finish(token);
+            self.sequence.take_back(layer, completed.tails);
+        }
         self.sequence.advance(count);
-        self.stager.end_pass()
+        Ok(self.stager.end_pass()?)
     }
 
-    fn embed(&mut self, tokens: &[u32]) -> Result<(), MoveError> {
+    fn embed(&mut self, tokens: &[u32]) -> Result<(), KvError> {
         let batch = Needs::gather_rows(self.backend.rows_max());
         for (index, tokens) in tokens.chunks(batch).enumerate() {
             let gathered = self.gatherer.fetch(tokens)?;
@@ -111,7 +125,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn layer(&mut self, index: usize, class: Class, count: usize) -> Result<(), MoveError> {
+    fn layer(&mut self, index: usize, class: Class, count: usize) -> Result<(), KvError> {
         let blocks = self.manifest.program.layers[index].clone();
         let mut layer = Layer {
             index,
@@ -123,7 +137,7 @@ impl Machine<'_> {
             is_hidden_ready: false,
         };
         self.blocks(blocks.attention, |machine, lease, part, at| {
-            Some(machine.attention_part(&mut layer, lease, part, at))
+            machine.attention_part(&mut layer, lease, part, at).map(Some)
         })?;
         if self.manifest.program.experts > 0 {
             return self.experts(index, class, count);
@@ -136,7 +150,7 @@ impl Machine<'_> {
                     count,
                 });
             }
-            Some(machine.product(lease, part, at, (Buf::H, Buf::X, Mode::Add), count))
+            Ok(Some(machine.product(lease, part, at, (Buf::H, Buf::X, Mode::Add), count)))
         })
     }
 
@@ -144,26 +158,26 @@ impl Machine<'_> {
     fn blocks(
         &mut self,
         blocks: Range<u32>,
-        mut part: impl FnMut(&mut Self, &ReadLease, Part, usize) -> Option<Token>,
-    ) -> Result<(), MoveError> {
+        mut part: impl FnMut(&mut Self, &ReadLease, Part, usize) -> Result<Option<Token>, KvError>,
+    ) -> Result<(), KvError> {
         for block in blocks.map(BlockId::new) {
             let lease = self.stager.lease(block)?;
             let parts = self.manifest.blocks[block.index()].parts.clone();
             let mut last = None;
             for (at, one) in parts.into_iter().enumerate() {
-                last = part(self, &lease, one, at).or(last);
+                last = part(self, &lease, one, at)?.or(last);
             }
             drop(lease);
             let token = last.expect("a block has an operation");
-            self.retire(token, block)?;
+            self.retire(token, Held::Weights(block))?;
         }
         Ok(())
     }
 
     /// A block has been handed over up to the operation of `token`: it leaves when that has
     /// completed. Waits for the oldest when more are under way than the backend may run ahead.
-    fn retire(&mut self, token: Token, block: BlockId) -> Result<(), MoveError> {
-        self.pending.push_back((token, block));
+    fn retire(&mut self, token: Token, held: Held) -> Result<(), KvError> {
+        self.pending.push_back((token, held));
         while self.pending.len() > self.backend.blocks_ahead() {
             self.finish_oldest()?;
         }
@@ -171,12 +185,15 @@ impl Machine<'_> {
     }
 
     /// Waits for the oldest operation under way; `false` if there is none.
-    fn finish_oldest(&mut self) -> Result<bool, MoveError> {
-        let Some((token, block)) = self.pending.pop_front() else {
+    fn finish_oldest(&mut self) -> Result<bool, KvError> {
+        let Some((token, held)) = self.pending.pop_front() else {
             return Ok(false);
         };
         let _ = self.backend.finish(token);
-        self.stager.done(block)?;
+        match held {
+            Held::Weights(block) => self.stager.done(block)?,
+            Held::Slice(at) => self.sequence.stream_done(at)?,
+        }
         Ok(true)
     }
 
@@ -216,10 +233,10 @@ impl Machine<'_> {
         lease: &ReadLease,
         part: Part,
         at: usize,
-    ) -> Token {
+    ) -> Result<Token, KvError> {
         let count = layer.count;
         let rows = RowRange { first: 0, count };
-        match self.manifest.tensors[part.tensor].role {
+        Ok(match self.manifest.tensors[part.tensor].role {
             Role::AttnNorm | Role::FfnNorm => {
                 let weight = self.weight(lease, part, at);
                 self.backend.enqueue(Op::Norm { weight, rows })
@@ -243,7 +260,7 @@ impl Machine<'_> {
             Role::V => self.product(lease, part, at, (Buf::Xn, Buf::V, layer.v_mode), count),
             Role::O => {
                 if !std::mem::replace(&mut layer.is_attended, true) {
-                    self.attend(layer.index, count);
+                    self.attend(layer.index, count)?;
                 }
                 self.product(lease, part, at, (Buf::Att, Buf::X, Mode::Add), count)
             }
@@ -251,7 +268,7 @@ impl Machine<'_> {
                 self.product(lease, part, at, (Buf::Xn, Buf::Router, Mode::Store), count)
             }
             role => unreachable!("the manifest puts no {role:?} into an attention block"),
-        }
+        })
     }
 
     fn head_norm(&mut self, lease: &ReadLease, part: Part, at: usize, of: Buf) -> Token {
@@ -264,47 +281,36 @@ impl Machine<'_> {
         self.backend.enqueue(Op::Bias { weight, to, count })
     }
 
-    fn attend(&mut self, layer: usize, count: usize) {
-        let slices = self.sequence.lend(layer);
-        let token = self.backend.enqueue(Op::Attend { slices });
-        let completed = self.backend.finish(token);
-        self.sequence.take_back(layer, completed.tails);
-        let _ = self.backend.enqueue(Op::Quantise {
-            from: Buf::Att,
-            count,
-        });
-    }
-
     /// Blocks of gate|up hold equal rows of both: gate first.
-    fn gate_up(&mut self, blocks: Range<u32>, count: usize) -> Result<(), MoveError> {
+    fn gate_up(&mut self, blocks: Range<u32>, count: usize) -> Result<(), KvError> {
         let mut gate: Option<Weight> = None;
         self.blocks(blocks, |machine, lease, part, at| {
             let weight = machine.weight(lease, part, at);
             let Some(first) = gate.take() else {
                 gate = Some(weight);
-                return None;
+                return Ok(None);
             };
             let col0 = part.row0;
-            Some(machine.backend.enqueue(Op::GateUp {
+            Ok(Some(machine.backend.enqueue(Op::GateUp {
                 gate: first,
                 up: weight,
                 col0,
                 count,
-            }))
+            })))
         })
     }
 
-    fn head(&mut self, rows: RowRange) -> Result<(), MoveError> {
+    fn head(&mut self, rows: RowRange) -> Result<(), KvError> {
         let blocks = self.manifest.program.head.clone();
         let count = rows.count;
         self.blocks(blocks, |machine, lease, part, at| {
             let is_norm = machine.manifest.tensors[part.tensor].role == Role::OutputNorm;
-            Some(if is_norm {
+            Ok(Some(if is_norm {
                 let weight = machine.weight(lease, part, at);
                 machine.backend.enqueue(Op::Norm { weight, rows })
             } else {
                 machine.product(lease, part, at, (Buf::Xn, Buf::Logits, Mode::Store), count)
-            })
+            }))
         })
     }
 }

@@ -15,7 +15,7 @@
 
 use crate::backend::work::WorkShape;
 use crate::kv::KvLayout;
-use larder_pool::units::GRANULE;
+use larder_pool::units::{GRANULE, SLICE_TOKENS};
 
 /// Rows of the permanent work area.
 pub const BASE_ROWS: usize = 4;
@@ -31,6 +31,9 @@ const FRAMES_GOOD: u64 = 3;
 const RING_BYTES: u64 = 24 << 20;
 /// Share of the budget that the ring may take beyond its minimum.
 const RING_SHARE: u64 = 8;
+/// Frames in which KV slices stream: no fewer, and more only up to this many bytes.
+const STREAM_MIN: u64 = 2;
+const STREAM_BYTES: u64 = 8 << 20;
 /// Rows of embeddings gathered by one batch of reads.
 const GATHER_ROWS: usize = 64;
 
@@ -42,6 +45,8 @@ pub struct Needs {
     pub experts: Option<ExpertNeeds>,
     pub work: WorkShape,
     pub kv: KvLayout,
+    /// There is a lower tier for KV.
+    pub kv_has_home: bool,
     /// Longest context, in tokens.
     pub context: usize,
     /// Bytes of one embedding row.
@@ -167,11 +172,44 @@ impl Needs {
         self.kv.bytes_for(self.context)
     }
 
-    /// Smallest budget that works: work area, two frames (and two of experts), the KV of the
-    /// whole context.
+    /// KV that must be on the fast tier: the whole context, or, where it has another home, the
+    /// slices that are appended to and two that stream.
+    fn kv_least(&self) -> u64 {
+        if self.kv_has_home {
+            self.tails_bytes(BASE_ROWS).min(self.kv_bytes())
+        } else {
+            self.kv_bytes()
+        }
+    }
+
+    /// KV that the fast tier is divided for: the whole context, or half the tier at most where
+    /// KV has another home.
+    fn kv_reserve(&self, space_bytes: u64) -> u64 {
+        if self.kv_has_home {
+            let half = (space_bytes / 2).max(self.kv_least());
+            self.kv_bytes().min(half)
+        } else {
+            self.kv_bytes()
+        }
+    }
+
+    /// Slices that a step of `rows` rows appends to, and those that stream meanwhile. Steps of the
+    /// permanent work area never cross a border between slices.
+    fn tails_bytes(&self, rows: usize) -> u64 {
+        let blocks = if rows <= BASE_ROWS {
+            1
+        } else {
+            self.kv.blocks_for(rows + SLICE_TOKENS - 1)
+        };
+        let slices = (blocks * self.kv.layers) as u64 + STREAM_MIN;
+        slices * self.kv.frame_bytes()
+    }
+
+    /// Smallest budget that works: work area, two frames (and two of experts), and the KV that
+    /// cannot be elsewhere.
     pub fn min_fast_bytes(&self) -> u64 {
         let weights = (FRAMES_MIN * self.frame_bytes()).min(self.dense_bytes());
-        self.work_bytes(BASE_ROWS, BASE_ROWS) + weights + self.expert_least() + self.kv_bytes()
+        self.work_bytes(BASE_ROWS, BASE_ROWS) + weights + self.expert_least() + self.kv_least()
     }
 
     /// Bytes with which nothing ever moves twice.
@@ -202,7 +240,8 @@ impl Layout {
         let streams = match needs.experts {
             None => ring_start + needs.dense_bytes() + beside > space_bytes,
             Some(experts) => {
-                let least = needs.kv_bytes() + experts.good_bytes().min(experts.bytes());
+                let experts = experts.good_bytes().min(experts.bytes());
+                let least = needs.kv_reserve(space_bytes) + experts;
                 ring_start + needs.dense_bytes() + least > space_bytes
             }
         };
@@ -246,7 +285,8 @@ impl Layout {
             end
         } else {
             let good = experts.good_bytes().min(self.space_bytes / 4);
-            let room = self.kv_border(self.needs.context) - self.fixed_start;
+            let reserve = self.needs.kv_reserve(self.space_bytes);
+            let room = self.space_bytes - reserve - self.fixed_start;
             let least = good.clamp(experts.least_bytes(), room.max(experts.least_bytes()));
             let limit = self.fixed_start + room.saturating_sub(least);
             self.fixed_start + self.fixed_bytes(limit)
@@ -277,41 +317,73 @@ impl Layout {
             .sum()
     }
 
-    /// Where KV of `tokens` tokens ends, coming from the top.
-    pub fn kv_border(&self, tokens: usize) -> u64 {
-        self.space_bytes - self.needs.kv.bytes_for(tokens)
+    /// Where KV may reach down to, with `work` bytes of prefill buffers below it.
+    fn kv_floor(&self, work: u64) -> u64 {
+        let weights = match self.experts {
+            None => self.fixed_start,
+            Some(area) => area.start + self.needs.expert_least(),
+        };
+        weights + work
     }
 
-    /// Rows of each prefill pass over a prompt of `tokens` tokens below `border`: those that
-    /// bring the fewest bytes in. `logits` rows per pass are wanted at most.
-    pub fn prefill_rows(&self, tokens: usize, border: u64, logits: usize) -> usize {
+    /// Slices that fit above `work` bytes of prefill buffers.
+    pub fn kv_frames(&self, work: u64) -> usize {
+        let room = self.space_bytes.saturating_sub(self.kv_floor(work));
+        (room / self.needs.kv.frame_bytes()) as usize
+    }
+
+    /// Frames in which slices stream if KV takes `frames` frames: enough to keep a link busy, and
+    /// an eighth at most.
+    pub fn stream_frames(&self, frames: usize) -> usize {
+        let good = (STREAM_BYTES / self.needs.kv.frame_bytes()) as usize;
+        good.min(frames / 8).max(STREAM_MIN as usize)
+    }
+
+    /// Where KV of `tokens` tokens ends, coming from the top, with `work` bytes of prefill buffers
+    /// below it.
+    pub fn kv_border(&self, tokens: usize, work: u64) -> u64 {
+        let most = self.kv_frames(work) as u64 * self.needs.kv.frame_bytes();
+        self.space_bytes - self.needs.kv.bytes_for(tokens).min(most)
+    }
+
+    /// Rows of each prefill pass over a prompt of `tokens` tokens: those that bring the fewest
+    /// bytes in. `logits` rows per pass are wanted at most.
+    pub fn prefill_rows(&self, tokens: usize, logits: usize) -> usize {
         let weights = self.needs.weight_bytes();
+        let kv = self.needs.kv.bytes_for(tokens);
         // Fixed blocks of a model with experts do not make room for the rows.
-        let (free, kept) = match self.experts {
-            None => (border - self.fixed_start, 0),
-            Some(area) => (
-                border - area.start - self.needs.expert_least(),
-                area.start - self.fixed_start + self.needs.expert_least(),
-            ),
+        let kept = match self.experts {
+            None => 0,
+            Some(area) => area.start - self.fixed_start,
         };
-        let cost = |rows: usize| {
-            let work = self.needs.work_bytes(rows, logits.min(rows));
+        let bytes = |rows: usize, work: u64| {
             let passes = tokens.div_ceil(rows) as u64;
-            let resident = (free.checked_sub(work)? + kept).min(weights);
+            let least = if self.needs.kv_has_home {
+                kv.min(self.needs.tails_bytes(rows))
+            } else {
+                kv
+            };
+            if self.kv_floor(work) + least > self.space_bytes {
+                return None;
+            }
+            let border = self.kv_border(tokens, work) - work;
+            let resident = (border - self.fixed_start).max(kept).min(weights);
             if self.frames == 0 && self.experts.is_none() && resident < weights {
                 return None;
             }
-            Some(weights + (passes - 1) * (weights - resident))
+            let away = kv - (self.space_bytes - self.kv_border(tokens, work));
+            Some(weights + (passes - 1) * (weights - resident) + passes * away / 2)
         };
-        let most = if self.frames == 0 && free + kept >= weights {
+        let cost = |rows: usize| bytes(rows, self.needs.work_bytes(rows, logits.min(rows)));
+        let free = self.kv_border(tokens, 0) - self.fixed_start;
+        let most = if self.frames == 0 && free >= weights {
             RESIDENT_ROWS
         } else {
             PREFILL_ROWS_MAX
         };
         let base = BASE_ROWS.min(tokens);
         // The permanent work area needs nothing more, but takes a pass per few rows.
-        let passes = tokens.div_ceil(base) as u64;
-        let base_cost = weights + (passes - 1) * (weights - (free + kept).min(weights));
+        let base_cost = bytes(base, 0).unwrap_or(u64::MAX);
         let candidates = (1..=tokens.div_ceil(BASE_ROWS)).map(|passes| tokens.div_ceil(passes));
         candidates
             .filter(|&rows| rows > BASE_ROWS && rows <= most)
@@ -358,7 +430,8 @@ mod tests {
         Needs {
             blocks,
             experts: None,
-            work: WorkShape::dense(64, 64, 32, 128, 512, 128),
+            kv_has_home: false,
+            work: WorkShape::dense(64, 64, 32, 128, 512, 4, 128),
             kv: KvLayout {
                 layers: 2,
                 slice_bytes: 16_384,
@@ -394,7 +467,7 @@ mod tests {
         let least = needs.min_fast_bytes();
         let layout = Layout::new(needs.clone(), least).expect("the smallest that works");
         assert_eq!(layout.frames, 2);
-        assert_eq!(layout.fixed_bytes(layout.kv_border(256)), 0);
+        assert_eq!(layout.fixed_bytes(layout.kv_border(256, 0)), 0);
         let error = Layout::new(needs, least - 1).expect_err("too small");
         assert!(error.to_string().contains(&least.to_string()));
     }
@@ -407,9 +480,9 @@ mod tests {
             (layout.frames, layout.space_bytes),
             (0, needs.max_useful_bytes())
         );
-        let border = layout.kv_border(256);
+        let border = layout.kv_border(256, 0);
         assert_eq!(layout.fixed_bytes(border), needs.weight_bytes());
-        let rows = layout.prefill_rows(256, border, 1);
+        let rows = layout.prefill_rows(256, 1);
         assert_eq!(rows, 256);
     }
 
@@ -419,7 +492,7 @@ mod tests {
         let layout = Layout::new(needs.clone(), 1_200_000).expect("enough");
         let mut before = u64::MAX;
         for tokens in (0..=256).step_by(64) {
-            let border = layout.kv_border(tokens);
+            let border = layout.kv_border(tokens, 0);
             let fixed = layout.fixed_bytes(border);
             assert!(fixed <= before && fixed < needs.weight_bytes());
             assert!(layout.fixed_start + fixed <= border);
@@ -435,10 +508,9 @@ mod tests {
     fn prefill_takes_one_pass_when_its_activations_fit() {
         let needs = needs(vec![1 << 20; 40]);
         let layout = Layout::new(needs.clone(), 20 << 20).expect("enough");
-        let border = layout.kv_border(200);
-        assert_eq!(layout.prefill_rows(200, border, 1), 200);
-        assert_eq!(layout.prefill_rows(3, border, 1), 3);
+        assert_eq!(layout.prefill_rows(200, 1), 200);
+        assert_eq!(layout.prefill_rows(3, 1), 3);
         let tight = Layout::new(needs.clone(), needs.min_fast_bytes()).expect("the least");
-        assert_eq!(tight.prefill_rows(200, tight.kv_border(256), 1), BASE_ROWS);
+        assert_eq!(tight.prefill_rows(200, 1), BASE_ROWS);
     }
 }

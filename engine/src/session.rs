@@ -14,17 +14,19 @@ pub use open::{Resolved, SessionOptions, resolve};
 use crate::backend::Backend;
 use crate::backend::work::WorkBuffers;
 use crate::gather::Gatherer;
-use crate::kv::{KvFull, Sequence};
+use crate::kv::{Home, KvError, Sequence};
 use crate::layout::{Layout, TooSmall};
 use crate::manifest::Manifest;
 use crate::stager::Stager;
-use larder_cpu::{IsaError, KvError};
+use larder_cpu::{IsaError, KvError as KvShapeError};
 use larder_pool::mover::Mover;
 use larder_pool::sys::file::{FileError, SourceFile};
 use larder_pool::sys::lease::SlotTable;
 use larder_pool::sys::mapping::{BindError, MapError};
 use larder_pool::sys::space::{Extent, Space};
 use larder_pool::transfer::MoveError;
+use larder_pool::units::{GRANULE, SLICE_TOKENS};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// A model could not be opened or run.
@@ -43,9 +45,9 @@ pub enum SessionError {
     #[error(transparent)]
     Isa(#[from] IsaError),
     #[error(transparent)]
-    Kv(#[from] KvError),
+    KvShape(#[from] KvShapeError),
     #[error(transparent)]
-    KvFull(#[from] KvFull),
+    Kv(#[from] KvError),
     #[error("--context {context} is more than the {trained} tokens this model was trained for")]
     Context { context: usize, trained: usize },
     #[error(
@@ -75,8 +77,40 @@ pub struct Session {
     manifest: Arc<Manifest>,
     resolved: Resolved,
     files: Vec<Arc<SourceFile>>,
+    /// Lower tiers that KV may go to, the fastest first.
+    homes: Vec<Home>,
     /// Bytes that probes moved, which no report counts.
     probed_bytes: u64,
+}
+
+/// Passes of a prefill.
+#[derive(Clone, Copy, Debug)]
+struct Prefill {
+    tokens: usize,
+    /// Rows of a pass, and of them those whose logits are wanted.
+    rows: usize,
+    logits: usize,
+    /// Buffers beside the permanent work area.
+    work_bytes: u64,
+}
+
+impl Prefill {
+    /// Tokens of each pass. Those of the permanent work area never cross a border between slices.
+    fn passes(&self) -> Vec<usize> {
+        let mut passes = Vec::new();
+        let mut done = 0;
+        while done < self.tokens {
+            let to_border = SLICE_TOKENS - done % SLICE_TOKENS;
+            let most = if self.work_bytes == 0 {
+                self.rows.min(to_border)
+            } else {
+                self.rows
+            };
+            passes.push(most.min(self.tokens - done));
+            done += most;
+        }
+        passes
+    }
 }
 
 /// The permanent work area while the buffers of a prefill stand in for it.
@@ -145,58 +179,70 @@ impl Session {
         Ok(())
     }
 
-    /// An empty sequence with room for `tokens` tokens.
-    fn sequence(&mut self, tokens: usize) -> Result<Sequence, SessionError> {
+    /// An empty sequence that will have `tokens` tokens at most, after a prefill of `prefill`.
+    fn sequence(&mut self, tokens: usize, prefill: &Prefill) -> Result<Sequence, KvError> {
         let kv = self.layout.needs().kv.clone();
-        let mut sequence = Sequence::new(kv, Arc::clone(&self.table), Arc::clone(&self.space));
-        self.reserve(&mut sequence, tokens)?;
-        Ok(sequence)
+        let frames = self.layout.kv_frames(prefill.work_bytes);
+        let fits = kv.blocks_for(tokens) * kv.layers <= frames;
+        let stream = if self.homes.is_empty() || fits {
+            0
+        } else {
+            self.layout.stream_frames(frames)
+        };
+        let (mover, space) = (Arc::clone(&self.mover), Arc::clone(&self.space));
+        Ok(Sequence::new(kv, mover, space, self.homes.clone(), (frames, stream)))
     }
 
-    /// Makes room for `tokens` tokens in all: the fixed set gives way where it must.
-    fn reserve(&mut self, sequence: &mut Sequence, tokens: usize) -> Result<(), SessionError> {
-        if sequence.is_empty() || sequence.bytes_missing(tokens) > 0 {
-            self.stager.set_border(self.layout.kv_border(tokens))?;
+    /// Makes room for `tokens` tokens in all: the weights give way where they must.
+    fn reserve(&mut self, sequence: &mut Sequence, tokens: usize) -> Result<(), KvError> {
+        let blocks = self.layout.needs().kv.blocks_for(tokens);
+        if sequence.blocks() < blocks {
+            self.stager.set_border(self.layout.kv_border(tokens, 0))?;
             sequence.reserve(tokens)?;
         }
         Ok(())
     }
 
-    /// Rows of each prefill pass over a prompt of `tokens` tokens.
-    fn prefill_rows(&self, tokens: usize, logits: usize) -> usize {
-        let rows = self
-            .layout
-            .prefill_rows(tokens, self.layout.kv_border(tokens), logits);
-        self.resolved
-            .prefill_rows
-            .map_or(rows, |most| rows.min(most.max(1)))
+    /// How a prompt of `tokens` tokens is prefilled, with at most `logits` rows of logits a pass.
+    fn prefill_of(&self, tokens: usize, logits: usize) -> Prefill {
+        let rows = self.layout.prefill_rows(tokens, logits);
+        let most = self.resolved.prefill_rows.unwrap_or(usize::MAX).max(1);
+        let rows = rows.min(most);
+        let logits = logits.min(rows);
+        let work_bytes = if rows <= self.backend.rows_max() {
+            0
+        } else {
+            self.layout.needs().work_bytes(rows, logits)
+        };
+        Prefill {
+            tokens,
+            rows,
+            logits,
+            work_bytes,
+        }
     }
 
-    /// Swaps in work buffers for prefill steps of `rows` rows with `logits` rows of logits, below
-    /// the KV of `tokens` tokens; `None` if the permanent ones do.
-    fn enter_prefill(
-        &mut self,
-        rows: usize,
-        logits: usize,
-        tokens: usize,
-    ) -> Result<Option<SetAside>, SessionError> {
-        if rows <= self.backend.rows_max() {
+    /// Swaps in work buffers for the passes of a prefill, below the KV of its tokens; `None` if
+    /// the permanent ones do.
+    fn enter_prefill(&mut self, prefill: &Prefill) -> Result<Option<SetAside>, SessionError> {
+        let bytes = prefill.work_bytes;
+        let top = self.layout.kv_border(prefill.tokens, bytes);
+        self.stager.set_border(top - bytes)?;
+        if bytes == 0 {
             return Ok(None);
         }
         let needs = self.layout.needs().clone();
-        let bytes = needs.work_bytes(rows, logits);
-        self.stager
-            .set_border(self.layout.kv_border(tokens) - bytes)?;
-        let full = KvFull { bytes };
-        let Some(work) =
-            WorkBuffers::new(&needs.work, rows, logits, &self.space, Space::alloc_high)
-        else {
+        let next = Cell::new(top - bytes);
+        let place = |space: &Arc<Space>, len: u64| {
+            let at = next.replace(next.get() + len.next_multiple_of(GRANULE));
+            space.alloc_at(at, len)
+        };
+        let (rows, logits) = (prefill.rows, prefill.logits);
+        let full = KvError::Full { bytes };
+        let Some(work) = WorkBuffers::new(&needs.work, rows, logits, &self.space, place) else {
             return Err(full.into());
         };
-        let gather = self
-            .space
-            .alloc_high(needs.gather_bytes(rows))
-            .ok_or(full)?;
+        let gather = place(&self.space, needs.gather_bytes(rows)).ok_or(full)?;
         let work = self
             .backend
             .set_work(work)
@@ -208,13 +254,19 @@ impl Session {
         Ok(Some(SetAside { work, gather }))
     }
 
-    /// Puts the permanent work buffers back; the fixed set grows into the room again.
-    fn leave_prefill(&mut self, aside: Option<SetAside>, tokens: usize) -> Result<(), MoveError> {
-        let Some(SetAside { work, gather }) = aside else {
-            return Ok(());
-        };
-        drop(self.backend.set_work(work));
-        drop(self.gatherer.set_extent(gather));
-        self.stager.set_border(self.layout.kv_border(tokens))
+    /// Puts the permanent work buffers back; KV and weights grow into the room again.
+    fn leave_prefill(
+        &mut self,
+        aside: Option<SetAside>,
+        sequence: &mut Sequence,
+        steps: u64,
+    ) -> Result<(), KvError> {
+        if let Some(SetAside { work, gather }) = aside {
+            drop(self.backend.set_work(work));
+            drop(self.gatherer.set_extent(gather));
+        }
+        sequence.plan(self.layout.kv_frames(0), steps)?;
+        let border = self.layout.kv_border(sequence.len(), 0);
+        Ok(self.stager.set_border(border)?)
     }
 }

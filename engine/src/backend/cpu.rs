@@ -1,14 +1,14 @@
 //! The CPU backend: runs each operation when it is enqueued, on the worker pool of the kernels.
 
+mod attention;
 mod experts;
 
 use crate::backend::work::{Buf, WorkBuffers, WorkShape};
-use crate::backend::{Backend, Completed, Op, RowRange, SliceLeases, StepShape, Token, Weight};
-use crate::config::{Rope, RopeStyle};
+use crate::backend::{Backend, Completed, Op, RowRange, StepShape, Token, Weight};
+use crate::config::Rope;
 use experts::Routing;
 use larder_cpu::decode::decode;
-use larder_cpu::{AttnRow, AttnShape, Class, Kernels, Matrix, Mode, Out, RopeTable, Rows};
-use larder_cpu::{KV_TOKENS, WeightType};
+use larder_cpu::{Class, Kernels, Matrix, Mode, Out, RopeTable, Rows, WeightType};
 use larder_pool::sys::lease::ReadLease;
 use std::collections::HashMap;
 use std::time::Instant;
@@ -47,7 +47,7 @@ pub fn work_shape(shape: &StepShape, quantises: bool) -> WorkShape {
     } else {
         0
     };
-    let dense = WorkShape::dense(shape.dim, attention, kv, shape.ffn, shape.vocab, quantised);
+    let dense = WorkShape::dense(shape.dim, attention, kv, shape.ffn, shape.vocab, shape.heads, quantised);
     match shape.experts {
         Some(experts) => dense.with_experts(experts.count, experts.picked),
         None => dense,
@@ -181,95 +181,6 @@ impl CpuBackend {
         work.put_back(to, target);
     }
 
-    /// Norms every head of q and k where the layer has norms for them.
-    fn norm_heads(&mut self) {
-        let (kv, rows, eps) = (
-            self.shape.kv,
-            self.step.positions.len(),
-            self.shape.norm_eps,
-        );
-        let heads = [(Buf::Q, self.shape.heads), (Buf::K, kv.kv_heads())];
-        for ((buf, heads), norm) in heads.into_iter().zip(&mut self.head_norms) {
-            let Some(weight) = norm.take() else { continue };
-            let work = self
-                .work
-                .as_mut()
-                .expect("work buffers are set before a step begins");
-            // What attention will write is free until then, and as long as q.
-            let mut normed = work.lift(Buf::Att);
-            let len = rows * heads * kv.head_dim();
-            let out = &mut normed.f32_mut()[..len];
-            self.kernels
-                .rms_norm(&work.read(buf)[..len], &weight, eps, rows * heads, out);
-            work.write(buf)[..len].copy_from_slice(out);
-            work.put_back(Buf::Att, normed);
-        }
-    }
-
-    fn attend(&mut self, mut slices: SliceLeases) -> Completed {
-        self.norm_heads();
-        let Self {
-            kernels,
-            shape,
-            rope,
-            work,
-            step,
-            ..
-        } = self;
-        let work = work
-            .as_mut()
-            .expect("work buffers are set before a step begins");
-        let (kv, heads, rows) = (shape.kv, shape.heads, step.positions.len());
-        let (q_cols, kv_cols) = (heads * kv.head_dim(), kv.kv_heads() * kv.head_dim());
-        let style = match rope.style {
-            RopeStyle::Adjacent => larder_cpu::RopeStyle::Adjacent,
-            RopeStyle::Halves => larder_cpu::RopeStyle::Halves,
-        };
-        let (head, angles) = (kv.head_dim(), &step.angles);
-        let q = &mut work.write(Buf::Q)[..rows * q_cols];
-        kernels.rope(q, rows, heads, head, style, angles);
-        let k = &mut work.write(Buf::K)[..rows * kv_cols];
-        kernels.rope(k, rows, kv.kv_heads(), head, style, angles);
-
-        let (k, v) = (work.read(Buf::K), work.read(Buf::V));
-        for (row, &position) in step.positions.iter().enumerate() {
-            let tail = &mut slices.tails[position / KV_TOKENS - slices.full.len()];
-            let slice = &mut tail.bytes_mut()[..kv.slice_bytes()];
-            let (k, v) = (
-                &k[row * kv_cols..][..kv_cols],
-                &v[row * kv_cols..][..kv_cols],
-            );
-            kv.append(slice, position % KV_TOKENS, k, v);
-        }
-        let full = slices.full.iter().map(|lease| lease.part(0));
-        let tails = slices
-            .tails
-            .iter()
-            .map(|lease| &lease.bytes()[..kv.slice_bytes()]);
-        let sequence: Vec<&[u8]> = full.chain(tails).collect();
-        let attention = AttnShape {
-            heads,
-            kv,
-            scale: 1.0 / (head as f32).sqrt(),
-            window: shape.window,
-            sinks: None,
-        };
-        let places: Vec<AttnRow> = step
-            .positions
-            .iter()
-            .map(|&position| AttnRow { seq: 0, position })
-            .collect();
-        let mut att = work.lift(Buf::Att);
-        let q = &work.read(Buf::Q)[..rows * q_cols];
-        let out = &mut att.f32_mut()[..rows * q_cols];
-        kernels.attention(step.class, &attention, &places, q, &[&sequence], out);
-        work.put_back(Buf::Att, att);
-        Completed {
-            tails: slices.tails,
-            picks: Vec::new(),
-        }
-    }
-
     fn run(&mut self, op: Op) -> Completed {
         match op {
             Op::Begin { class, positions } => self.begin(class, &positions),
@@ -328,7 +239,9 @@ impl CpuBackend {
                 picks,
             } => self.expert([&gate, &up, &down], &picks),
             Op::Combine { count } => self.combine(count),
-            Op::Attend { slices } => return self.attend(slices),
+            Op::Rotate => self.rotate(),
+            Op::AttendPart(slices) => self.attend_part(&slices),
+            Op::Attend { slices, tails } => return self.attend(&slices, tails),
         }
         Completed::default()
     }

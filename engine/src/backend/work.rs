@@ -17,6 +17,8 @@ pub enum Buf {
     V,
     /// What attention gives.
     Att,
+    /// Maximum and sum of the softmax of every head, between parts of an attention.
+    Soft,
     /// Hidden row of the feed-forward part.
     H,
     Logits,
@@ -29,7 +31,7 @@ pub enum Buf {
 }
 
 /// Number of float buffers.
-const BUFFERS: usize = 11;
+const BUFFERS: usize = 12;
 
 /// Columns of each buffer, and bytes of a quantised row.
 #[derive(Clone, Debug)]
@@ -40,17 +42,21 @@ pub struct WorkShape {
 }
 
 impl WorkShape {
-    /// Columns: residual, attention (q and its output), k or v, hidden, vocabulary.
+    /// Columns: residual, attention (q and its output), k or v, hidden, vocabulary, heads.
     pub const fn dense(
         dim: usize,
         attention: usize,
         kv: usize,
         ffn: usize,
         vocab: usize,
+        heads: usize,
         quantised_bytes: usize,
     ) -> Self {
+        let soft = 2 * heads;
         Self {
-            cols: [dim, dim, attention, kv, kv, attention, ffn, vocab, 0, 0, 0],
+            cols: [
+                dim, dim, attention, kv, kv, attention, soft, ffn, vocab, 0, 0, 0,
+            ],
             quantised_bytes,
         }
     }

@@ -5,7 +5,7 @@ use super::options::{EngineArgs, KernelsArg, KvTypeArg, SamplingArgs};
 use super::size::parse_size;
 use super::tier::{TierSpec, parse_tier};
 use crate::sample::SampleOptions;
-use crate::session::SessionOptions;
+use crate::session::{LowerTier, SessionOptions};
 use larder_cpu::{Isa, KvType};
 use larder_pool::sys::limits::available_bytes;
 use larder_pool::units::BytesPerSec;
@@ -23,8 +23,12 @@ fn usage<T>(result: Result<T, String>) -> Result<T, CliError> {
 struct Tiers {
     fast_bytes: Option<u64>,
     node: Option<u32>,
-    /// Of the one path, origin to dram.
-    limit: Option<BytesPerSec>,
+    /// The fast tier is a simulated device.
+    is_device: bool,
+    /// Of the paths from the model files, and of every path to and from the fast tier.
+    origin_limit: Option<BytesPerSec>,
+    fast_limit: Option<BytesPerSec>,
+    lower: Vec<LowerTier>,
 }
 
 impl Tiers {
@@ -33,22 +37,42 @@ impl Tiers {
         let mut names = Vec::new();
         for text in specs {
             let spec = parse_tier(text, &whole)?;
-            if names.contains(&spec.name()) {
-                return Err(format!("--tier {}: given twice; give one", spec.name()));
+            let name = spec.name();
+            if name != "remote" && names.contains(&name) {
+                return Err(format!("--tier {name}: given twice; give one"));
             }
-            names.push(spec.name());
-            let limit = match spec {
-                TierSpec::Origin { limit } => limit,
+            names.push(name);
+            match spec {
+                TierSpec::Origin { limit } => tiers.origin_limit = limit,
                 TierSpec::Dram { bytes, node, limit } => {
-                    (tiers.fast_bytes, tiers.node) = (Some(bytes), node);
-                    limit
+                    tiers.set_fast(bytes)?;
+                    (tiers.node, tiers.fast_limit) = (node, limit);
                 }
-            };
-            tiers.limit = match (tiers.limit, limit) {
-                // Both ends of the path are held to a rate: the slower one counts.
-                (Some(one), Some(other)) => Some(one.min(other)),
-                (one, other) => one.or(other),
-            };
+                TierSpec::Hbm { bytes, limit } => {
+                    tiers.set_fast(bytes)?;
+                    (tiers.is_device, tiers.fast_limit) = (true, limit);
+                }
+                TierSpec::Nvme {
+                    folder,
+                    bytes,
+                    limit,
+                } => tiers.lower.push(LowerTier::Nvme {
+                    folder,
+                    bytes,
+                    limit,
+                }),
+                TierSpec::Remote {
+                    address,
+                    token_file,
+                    is_forced,
+                    limit,
+                } => tiers.lower.push(LowerTier::Remote {
+                    address,
+                    token_file,
+                    is_forced,
+                    limit,
+                }),
+            }
         }
         Ok(tiers)
     }
@@ -56,7 +80,7 @@ impl Tiers {
     fn set_fast(&mut self, bytes: u64) -> Result<(), String> {
         match self.fast_bytes.replace(bytes) {
             Some(dram) if dram != bytes => Err(format!(
-                "--fast and --tier dram give two sizes, {bytes} and {dram} bytes; give one"
+                "the fast tier has two sizes, {bytes} and {dram} bytes; give one"
             )),
             _ => Ok(()),
         }
@@ -112,8 +136,11 @@ impl EngineArgs {
             },
             isa: self.kernels.resolve()?,
             threads,
-            origin_limit: tiers.limit,
+            origin_limit: tiers.origin_limit,
+            fast_limit: tiers.fast_limit,
             node: tiers.node,
+            is_device: tiers.is_device,
+            lower: tiers.lower,
             prefill_rows: None,
         })
     }
@@ -197,14 +224,8 @@ mod tests {
     fn the_fast_tier_and_its_link_come_from_either_option() {
         for arguments in [
             &["--fast", "2MiB", "--tier", "origin,limit=5MB/s"][..],
-            &["--tier", "dram=2MiB,limit=5MB/s"],
-            &["--fast", "2MiB", "--tier", "dram=2048KiB,limit=5MB"],
-            &[
-                "--tier",
-                "dram=2MiB,limit=9MB/s",
-                "--tier",
-                "origin,limit=5MB/s",
-            ],
+            &["--tier", "dram=2MiB", "--tier", "origin,limit=5MB/s"],
+            &["--fast", "2MiB", "--tier", "dram=2048KiB", "--tier", "origin,limit=5MB"],
         ] {
             let options = resolve(arguments).expect("good use");
             assert_eq!(options.fast_bytes, Some(2 << 20), "{arguments:?}");
@@ -227,7 +248,8 @@ mod tests {
                 &["--tier", "dram=1", "--tier", "dram=1"],
                 "dram: given twice",
             ),
-            (&["--tier", "hbm=auto"], "no such tier yet"),
+            (&["--tier", "vfio=0000:03:00.0"], "no such tier yet"),
+            (&["--tier", "hbm=sim,1MiB", "--tier", "dram=2MiB"], "two sizes"),
             (&["--threads", "0"], "--threads 0"),
             (&["--context", "0"], "--context 0"),
             (&["--kernels", "mmx"], "possible values"),

@@ -83,9 +83,8 @@ fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
     let (bound_tok_s, bound_by) = step.bound(0..horizon, &paths, memory);
     let layout = session.layout();
     let needs = layout.needs();
-    let border = layout.kv_border(context);
-    let rows = layout.prefill_rows(context, border, 1);
-    let fixed_bytes = layout.fixed_bytes(layout.kv_border(horizon as usize));
+    let rows = layout.prefill_rows(context, 1);
+    let fixed_bytes = layout.fixed_bytes(layout.kv_border(horizon as usize, 0));
     let ring_bytes = layout.frames * layout.frame_bytes;
     let kv_bytes = needs.kv.bytes_for(context);
     let dram = TierPlan {

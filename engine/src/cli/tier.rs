@@ -2,12 +2,16 @@
 
 use super::size::{parse_rate, parse_size};
 use larder_pool::units::BytesPerSec;
+use std::path::PathBuf;
 
 /// Tiers that larder knows but this build has no driver for.
-const ABSENT: [&str; 5] = ["cxl", "remote", "vfio", "nvme", "hbm"];
+const ABSENT: [&str; 2] = ["cxl", "vfio"];
+
+/// Port of a memory node when none is given.
+pub(super) const NODE_PORT: u16 = 7311;
 
 /// One `--tier`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum TierSpec {
     /// The model files; only their link can be limited.
     Origin { limit: Option<BytesPerSec> },
@@ -18,19 +22,43 @@ pub(super) enum TierSpec {
         node: Option<u32>,
         limit: Option<BytesPerSec>,
     },
+    /// A simulated device: the fast tier.
+    Hbm {
+        bytes: u64,
+        limit: Option<BytesPerSec>,
+    },
+    /// A folder on a disk.
+    Nvme {
+        folder: PathBuf,
+        bytes: u64,
+        limit: Option<BytesPerSec>,
+    },
+    /// Memory of another host.
+    Remote {
+        /// HOST:PORT.
+        address: String,
+        token_file: Option<PathBuf>,
+        /// Used even where it is slower than what it replaces.
+        is_forced: bool,
+        limit: Option<BytesPerSec>,
+    },
 }
 
 impl TierSpec {
-    pub(super) const fn name(self) -> &'static str {
+    pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Origin { .. } => "origin",
             Self::Dram { .. } => "dram",
+            Self::Hbm { .. } => "hbm",
+            Self::Nvme { .. } => "nvme",
+            Self::Remote { .. } => "remote",
         }
     }
 }
 
 /// Reads one specification; shares are of what `whole` gives.
 pub(super) fn parse_tier(text: &str, whole: impl FnOnce() -> u64) -> Result<TierSpec, String> {
+    let wrong = |what: String| format!("--tier {text}: {what}");
     let mut fields = text.split(',');
     let head = fields.next().unwrap_or_default();
     let (name, value) = head
@@ -38,40 +66,98 @@ pub(super) fn parse_tier(text: &str, whole: impl FnOnce() -> u64) -> Result<Tier
         .map_or((head, None), |(n, v)| (n, Some(v)));
     if ABSENT.contains(&name) {
         return Err(format!(
-            "--tier {name}: this build has no such tier yet; it has dram and origin"
+            "--tier {name}: this build has no such tier yet; it has {TIERS}"
         ));
     }
-    let options: Vec<(&str, &str)> = fields
+    // The size of a tier may stand behind its place, without a key.
+    let mut fields = fields.peekable();
+    let second = fields.next_if(|field| !field.contains('=') && matches!(name, "nvme" | "hbm"));
+    let given: Vec<(&str, &str)> = fields
         .map(|field| {
-            field
-                .split_once('=')
-                .ok_or_else(|| format!("--tier {text}: '{field}' has no value"))
+            let flag = (field == "force").then_some((field, ""));
+            let pair = flag.or_else(|| field.split_once('='));
+            pair.ok_or_else(|| wrong(format!("'{field}' has no value")))
         })
         .collect::<Result<_, _>>()?;
+    let options = |known: &[&str]| read_options(text, &given, known);
     match (name, value) {
         ("origin", None) => Ok(TierSpec::Origin {
-            limit: read_options(text, &options, &["limit"])?.limit,
+            limit: options(&["limit"])?.limit,
         }),
-        ("origin", Some(_)) => Err(format!(
-            "--tier {text}: origin is the model files, no value"
-        )),
+        ("origin", Some(_)) => Err(wrong("origin is the model files, no value".to_owned())),
         ("dram", Some(value)) => {
-            let bytes =
-                parse_size(value, whole).map_err(|error| format!("--tier {text}: {error}"))?;
-            let Options { node, limit } = read_options(text, &options, &["node", "limit"])?;
+            let bytes = parse_size(value, whole).map_err(wrong)?;
+            let Options { node, limit, .. } = options(&["node", "limit"])?;
             Ok(TierSpec::Dram { bytes, node, limit })
         }
-        ("dram", None) => Err(format!("--tier {text}: give its size, dram=8GiB")),
-        _ => Err(format!(
-            "--tier {text}: unknown tier '{name}'; known are dram and origin"
+        ("dram", None) => Err(wrong("give its size, dram=8GiB".to_owned())),
+        ("hbm", Some("sim")) => {
+            let size = second.ok_or_else(|| wrong("give its size, hbm=sim,2GiB".to_owned()))?;
+            let bytes = parse_size(size, whole).map_err(wrong)?;
+            let limit = options(&["limit"])?.limit;
+            Ok(TierSpec::Hbm { bytes, limit })
+        }
+        ("hbm", _) => Err(wrong(
+            "this build has no CUDA; give hbm=sim,SIZE for a simulated device".to_owned(),
         )),
+        ("nvme", Some(folder)) if !folder.is_empty() => {
+            let size = second.ok_or_else(|| wrong(format!("give its size, nvme={folder},8GiB")))?;
+            let bytes = parse_size(size, || 0).map_err(wrong)?;
+            if bytes == 0 {
+                return Err(wrong(format!("'{size}' is no size of a folder; give bytes")));
+            }
+            let (folder, limit) = (folder.into(), options(&["limit"])?.limit);
+            Ok(TierSpec::Nvme {
+                folder,
+                bytes,
+                limit,
+            })
+        }
+        ("nvme", _) => Err(wrong("give its folder and size, nvme=/var/spill,8GiB".to_owned())),
+        ("remote", Some(place)) => {
+            let address = parse_address(place).map_err(wrong)?;
+            let Options {
+                token_file,
+                is_forced,
+                limit,
+                ..
+            } = options(&["token-file", "force", "limit"])?;
+            Ok(TierSpec::Remote {
+                address,
+                token_file,
+                is_forced,
+                limit,
+            })
+        }
+        _ => Err(wrong(format!("unknown tier '{name}'; known are {TIERS}"))),
     }
+}
+
+const TIERS: &str = "dram, hbm=sim, nvme, remote and origin";
+
+/// HOST:PORT of `tcp://HOST[:PORT]`.
+pub(super) fn parse_address(text: &str) -> Result<String, String> {
+    let Some(rest) = text.strip_prefix("tcp://") else {
+        return Err(format!("'{text}' is no node; give tcp://HOST:PORT"));
+    };
+    let has_port = rest.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']'))
+    });
+    if has_port {
+        return Ok(rest.to_owned());
+    }
+    if rest.is_empty() || rest.contains(':') && !rest.ends_with(']') {
+        return Err(format!("'{text}' is no node; give tcp://HOST:PORT"));
+    }
+    Ok(format!("{rest}:{NODE_PORT}"))
 }
 
 /// Options behind the name of a tier.
 #[derive(Default)]
 struct Options {
     node: Option<u32>,
+    token_file: Option<PathBuf>,
+    is_forced: bool,
     /// The rate that the tier's paths are held to.
     limit: Option<BytesPerSec>,
 }
@@ -89,14 +175,19 @@ fn read_options(text: &str, given: &[(&str, &str)], known: &[&str]) -> Result<Op
         if given[..at].iter().any(|&(before, _)| before == key) {
             return Err(format!("--tier {text}: {key} is given twice"));
         }
-        if key == "node" {
-            let node = value
-                .parse()
-                .map_err(|_| format!("--tier {text}: '{value}' is no node"))?;
-            options.node = Some(node);
-        } else {
-            let rate = parse_rate(value).map_err(|error| format!("--tier {text}: {error}"))?;
-            options.limit = BytesPerSec::new(rate);
+        match key {
+            "node" => {
+                let node = value
+                    .parse()
+                    .map_err(|_| format!("--tier {text}: '{value}' is no node"))?;
+                options.node = Some(node);
+            }
+            "token-file" => options.token_file = Some(value.into()),
+            "force" => options.is_forced = true,
+            _ => {
+                let rate = parse_rate(value).map_err(|error| format!("--tier {text}: {error}"))?;
+                options.limit = BytesPerSec::new(rate);
+            }
         }
     }
     Ok(options)
@@ -123,6 +214,22 @@ mod tests {
                 limit: None
             })
         );
+        assert_eq!(
+            parse("nvme=/spill,1MiB,limit=20MB/s"),
+            Ok(TierSpec::Nvme {
+                folder: "/spill".into(),
+                bytes: 1 << 20,
+                limit
+            })
+        );
+        let remote = |address: &str| TierSpec::Remote {
+            address: address.to_owned(),
+            token_file: None,
+            is_forced: false,
+            limit: None,
+        };
+        assert_eq!(parse("remote=tcp://a:1"), Ok(remote("a:1")));
+        assert_eq!(parse("remote=tcp://[::1]"), Ok(remote("[::1]:7311")));
         let node = Some(2);
         assert_eq!(
             parse("dram=50%,node=2,limit=20MB/s"),
@@ -137,7 +244,15 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, part) in [
-            ("nvme=/x,1GiB", "nvme"),
+            ("nvme=/x", "nvme=/x,8GiB"),
+            ("nvme", "folder"),
+            ("nvme=/x,50%", "no size"),
+            ("hbm=auto", "hbm=sim"),
+            ("hbm=sim", "size"),
+            ("remote=host:1", "tcp://"),
+            ("remote=tcp://", "tcp://"),
+            ("remote=tcp://h:1,node=0", "node"),
+            ("cxl=node2,1GiB", "no such tier"),
             ("tape=1", "tape"),
             ("origin,speed=1", "speed"),
             ("origin,limit", "no value"),
@@ -146,7 +261,6 @@ mod tests {
             ("dram=x", "'x'"),
             ("dram=1,node=x", "'x'"),
             ("dram=1,speed=0", "node, limit"),
-            ("nvme=/x,2GiB", "no such tier"),
             ("dram=1,", "no value"),
             ("", "unknown"),
         ] {

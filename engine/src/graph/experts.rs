@@ -1,12 +1,12 @@
 //! The experts of a layer: rows pick, experts run as they come, their outputs are summed by rank.
 
-use super::Machine;
+use super::{Held, Machine};
 use crate::backend::{Op, Pick, Weight};
+use crate::kv::KvError;
 use crate::manifest::Role;
 use crate::stager::NextExpert;
 use larder_cpu::Class;
 use larder_pool::sys::lease::ReadLease;
-use larder_pool::transfer::MoveError;
 use larder_pool::units::BlockId;
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ impl Machine<'_> {
         index: usize,
         class: Class,
         count: usize,
-    ) -> Result<(), MoveError> {
+    ) -> Result<(), KvError> {
         let token = self.backend.enqueue(Op::Route { count });
         let picks = self.backend.finish(token).picks;
         let picked = picks.len() / count;
@@ -61,7 +61,7 @@ impl Machine<'_> {
         block: BlockId,
         lease: &ReadLease,
         picks: Vec<Pick>,
-    ) -> Result<(), MoveError> {
+    ) -> Result<(), KvError> {
         let parts = &self.manifest.blocks[block.index()].parts;
         let [gate, up, down] = [0, 1, 2].map(|at| self.weight(lease, parts[at], at));
         let token = self.backend.enqueue(Op::Expert {
@@ -70,12 +70,12 @@ impl Machine<'_> {
             down,
             picks,
         });
-        self.retire(token, block)
+        self.retire(token, Held::Weights(block))
     }
 
     /// Guesses what layer `index` will pick: for a few rows by its own router on the state of the
     /// layer before, for many rows every expert.
-    fn look_ahead(&mut self, index: usize, class: Class, count: usize) -> Result<(), MoveError> {
+    fn look_ahead(&mut self, index: usize, class: Class, count: usize) -> Result<(), KvError> {
         let program = &self.manifest.program;
         if index >= program.layers.len() {
             return Ok(());
@@ -88,7 +88,7 @@ impl Machine<'_> {
             if picks < 2 * program.experts as usize {
                 return Ok(());
             }
-            return self.stager.experts().0.guess(all);
+            return Ok(self.stager.experts().0.guess(all)?);
         }
         let Some((norm, router)) = self.router(index) else {
             return Ok(());
@@ -103,7 +103,7 @@ impl Machine<'_> {
         let likely = cache.routes.likely(index, picks);
         let program = &self.manifest.program;
         let block = |expert| program.expert(index, expert as usize);
-        cache.guess(likely.into_iter().map(block))
+        Ok(cache.guess(likely.into_iter().map(block))?)
     }
 
     /// Norm and router of a layer, if they are on the fast tier now.

@@ -2,12 +2,11 @@
 
 use crate::backend::work::Buf;
 use crate::graph::{LogitRows, Machine, StepInput};
-use crate::kv::Sequence;
-use crate::session::{Session, SessionError};
+use crate::kv::{KvError, Sequence};
+use crate::session::{Prefill, Session, SessionError};
 use crate::stager::Passes;
 use larder_cpu::Class;
 use larder_pool::path::PathCounters;
-use larder_pool::transfer::MoveError;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -66,10 +65,12 @@ impl Session {
         self.check_tokens(options.prompt)?;
         let room = self.resolved.context - options.prompt.len() + 1;
         let count = options.count.min(room);
-        let mut sequence = self.sequence(options.prompt.len())?;
+        let prefill = self.prefill_of(options.prompt.len(), 1);
+        let tokens = options.prompt.len() + count.saturating_sub(1);
+        let mut sequence = self.sequence(tokens, &prefill)?;
         self.stager.start_text();
         let mut logits = vec![0.0; self.manifest.config.vocab];
-        self.prefill(&mut sequence, options.prompt, count, &mut logits)?;
+        self.prefill(&mut sequence, (options.prompt, prefill), count, &mut logits)?;
 
         let mut made = Generated {
             tokens: Vec::with_capacity(count),
@@ -127,30 +128,33 @@ impl Session {
     fn prefill(
         &mut self,
         sequence: &mut Sequence,
-        prompt: &[u32],
+        (prompt, prefill): (&[u32], Prefill),
         count: usize,
         logits: &mut [f32],
     ) -> Result<(), SessionError> {
-        let tokens = prompt.len();
-        let rows = self.prefill_rows(tokens, 1);
-        let aside = self.enter_prefill(rows, 1, tokens)?;
-        let chunks = tokens.div_ceil(rows) as u64;
+        let aside = self.enter_prefill(&prefill)?;
+        let passes = prefill.passes();
+        let chunks = passes.len() as u64;
         let full = 1 + count.saturating_sub(1) as u64;
+        let frames = self.layout.kv_frames(prefill.work_bytes);
+        sequence.plan(frames, chunks - 1 + full)?;
         self.stager.expect(Passes {
             body: chunks - 1,
             full,
         })?;
-        for (index, chunk) in prompt.chunks(rows).enumerate() {
+        for (index, rows) in passes.into_iter().enumerate() {
+            let chunk = &prompt[sequence.len()..][..rows];
             let is_last = index as u64 == chunks - 1;
             let wanted = if is_last {
                 LogitRows::Last
             } else {
                 LogitRows::None
             };
+            sequence.reserve(sequence.len() + chunk.len())?;
             self.step(sequence, Class::Chunk, chunk, wanted)?;
         }
         self.backend.download(Buf::Logits, 0, logits);
-        self.leave_prefill(aside, tokens)?;
+        self.leave_prefill(aside, sequence, full - 1)?;
         Ok(())
     }
 
@@ -172,7 +176,7 @@ impl Session {
         class: Class,
         tokens: &[u32],
         logits: LogitRows,
-    ) -> Result<(), MoveError> {
+    ) -> Result<(), KvError> {
         let mut machine = Machine {
             manifest: &self.manifest,
             backend: self.backend.as_mut(),
@@ -180,6 +184,7 @@ impl Session {
             gatherer: &mut self.gatherer,
             sequence,
             pending: VecDeque::new(),
+            attending: Vec::new(),
         };
         machine.step(StepInput {
             class,

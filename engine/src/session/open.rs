@@ -33,11 +33,37 @@ pub struct SessionOptions {
     pub kv_type: Option<KvType>,
     pub isa: Isa,
     pub threads: usize,
+    /// Rate of the link from the model files.
     pub origin_limit: Option<BytesPerSec>,
+    /// Rate of every link to and from the fast tier.
+    pub fast_limit: Option<BytesPerSec>,
     /// NUMA node of the fast tier.
     pub node: Option<u32>,
+    /// The fast tier is memory of a simulated device.
+    pub is_device: bool,
+    /// Tiers below the fast one.
+    pub lower: Vec<LowerTier>,
     /// Rows of one prefill pass, at most; `None` leaves it to the layout.
     pub prefill_rows: Option<usize>,
+}
+
+/// A tier that may hold what the fast tier does not.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LowerTier {
+    /// A folder on a disk.
+    Nvme {
+        folder: PathBuf,
+        bytes: u64,
+        limit: Option<BytesPerSec>,
+    },
+    /// A memory node.
+    Remote {
+        /// HOST:PORT.
+        address: String,
+        token_file: Option<PathBuf>,
+        is_forced: bool,
+        limit: Option<BytesPerSec>,
+    },
 }
 
 /// What became of the options.
@@ -124,6 +150,7 @@ fn needs(manifest: &Manifest, work: WorkShape, kv: KvLayout, context: usize) -> 
         }),
         work,
         kv,
+        kv_has_home: false,
         context,
         embedding_row: manifest.embedding().row_bytes(),
     }
@@ -207,6 +234,7 @@ impl Session {
             manifest,
             resolved,
             files,
+            homes: Vec::new(),
             probed_bytes: 0,
         })
     }

@@ -14,20 +14,25 @@ impl Session {
         mut each: impl FnMut(usize, &[f32]) -> Result<(), SessionError>,
     ) -> Result<(), SessionError> {
         self.check_tokens(tokens)?;
-        let mut sequence = self.sequence(tokens.len())?;
-        let rows = self.prefill_rows(tokens.len(), usize::MAX);
-        let aside = self.enter_prefill(rows, rows, tokens.len())?;
-        let full = tokens.len().div_ceil(rows) as u64;
+        let prefill = self.prefill_of(tokens.len(), usize::MAX);
+        let mut sequence = self.sequence(tokens.len(), &prefill)?;
+        let aside = self.enter_prefill(&prefill)?;
+        let passes = prefill.passes();
+        let full = passes.len() as u64;
+        sequence.plan(self.layout.kv_frames(prefill.work_bytes), full)?;
         self.stager.expect(Passes { body: 0, full })?;
         let mut logits = vec![0.0; self.manifest.config.vocab];
-        for (index, chunk) in tokens.chunks(rows).enumerate() {
+        for rows in passes {
+            let first = sequence.len();
+            let chunk = &tokens[first..][..rows];
+            sequence.reserve(sequence.len() + chunk.len())?;
             self.step(&mut sequence, Class::Chunk, chunk, LogitRows::All)?;
             for row in 0..chunk.len() {
                 self.backend.download(Buf::Logits, row, &mut logits);
-                each(index * rows + row, &logits)?;
+                each(first + row, &logits)?;
             }
         }
-        self.leave_prefill(aside, tokens.len())?;
+        self.leave_prefill(aside, &mut sequence, 0)?;
         Ok(())
     }
 }

@@ -5,5 +5,6 @@ mod grammar;
 mod support;
 
 mod golden;
+mod routing;
 mod same_bits;
 mod stories;

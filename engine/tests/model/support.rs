@@ -90,7 +90,10 @@ pub(crate) fn options() -> SessionOptions {
         isa: Isa::detect(),
         threads: 2,
         origin_limit: None,
+        fast_limit: None,
         node: None,
+        is_device: false,
+        lower: Vec::new(),
         prefill_rows: None,
     }
 }

@@ -1,0 +1,112 @@
+//! A home of KV: a lower tier that full slices go to when the fast tier has no room for them.
+
+use larder_pool::block::stored_spec;
+use larder_pool::mover::{Mover, PathId, Request, Store};
+use larder_pool::sys::lease::ReadLease;
+use larder_pool::sys::slot::State;
+use larder_pool::sys::space::{Extent, Space};
+use larder_pool::table::{home_slot, slot_of};
+use larder_pool::transfer::{Class, MoveError};
+use larder_pool::units::BlockId;
+use std::sync::Arc;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Home {
+    /// Such as `nvme`.
+    pub name: String,
+    /// Bytes of the tier.
+    pub space: Arc<Space>,
+    /// Paths from and to the fast tier.
+    pub write: PathId,
+    pub read: PathId,
+}
+
+/// The homes of a session, the fastest first, each with a slot of its own per block.
+#[derive(Clone)]
+pub(super) struct Homes {
+    pub(super) list: Vec<Home>,
+    pub(super) mover: Arc<Mover>,
+}
+
+impl Homes {
+    /// Starts to write a ready slice to the first home that takes it; `false` if none does.
+    pub(super) fn store(&self, block: BlockId, from: &ReadLease, bytes: u64) -> bool {
+        for (n, home) in self.list.iter().enumerate() {
+            if self.mover.is_closed(home.write) {
+                continue;
+            }
+            let Some(extent) = home.space.alloc_low(bytes) else {
+                continue;
+            };
+            let store = Store {
+                block,
+                from: from.clone(),
+                slot: home_slot(block, n),
+                class: Class::Demote,
+                due: block.index() as u64,
+            };
+            if self.mover.store(home.write, store, extent).is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The home that the slice is being written to, or has been.
+    pub(super) fn of(&self, block: BlockId) -> Option<usize> {
+        let table = self.mover.table();
+        (0..self.list.len()).find(|&n| table.state(home_slot(block, n)) != State::Absent)
+    }
+
+    /// The slice is readable at home.
+    pub(super) fn has(&self, block: BlockId) -> bool {
+        let table = self.mover.table();
+        (0..self.list.len()).any(|n| table.state(home_slot(block, n)) == State::Ready)
+    }
+
+    /// Waits until the slice is at home.
+    pub(super) fn wait(&self, block: BlockId) -> Result<(), MoveError> {
+        match self.of(block) {
+            Some(n) => self.mover.wait(home_slot(block, n)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks for a slice that is at home.
+    pub(super) fn fetch(&self, block: BlockId, class: Class, due: u64, target: Extent) {
+        let n = self.of(block).expect("a slice that left has a home");
+        let table = self.mover.table();
+        let stored = table.pin(home_slot(block, n)).expect("a slice leaves when it is at home");
+        let request = Request {
+            block,
+            slot: slot_of(block),
+            spec: Arc::new(stored_spec(&stored)),
+            class,
+            due,
+            is_checked: true,
+            pinned: Some(stored),
+        };
+        let asked = self.mover.want(self.list[n].read, request, target);
+        assert!(asked.is_ok(), "only its sequence fills a slice");
+    }
+
+    /// Nobody reads the slice any more. A write under way ends first.
+    pub(super) fn free(&self, block: BlockId) {
+        for (n, home) in self.list.iter().enumerate() {
+            let slot = home_slot(block, n);
+            if self.mover.table().state(slot) == State::Filling {
+                // What it ends with does not matter.
+                let _ = self.mover.wait(slot);
+            }
+            if self.mover.table().state(slot) == State::Ready {
+                self.mover.free(home.write, slot);
+            }
+        }
+    }
+
+    pub(super) fn names(&self) -> String {
+        let names: Vec<&str> = self.list.iter().map(|home| home.name.as_str()).collect();
+        names.join(", ")
+    }
+}
