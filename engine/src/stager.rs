@@ -18,7 +18,7 @@ use larder_pool::sys::slot::State;
 use larder_pool::sys::space::{Extent, Space};
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
-use larder_pool::units::BlockId;
+use larder_pool::units::{BlockId, PathId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -314,8 +314,9 @@ impl Stager {
             class: Class::Prefetch,
             due: place.pass * self.specs.len() as u64 + place.index as u64,
             is_checked: true,
+            pinned: None,
         };
-        let asked = self.mover.want(request, extent);
+        let asked = self.mover.want(PathId::new(0), request, extent);
         assert!(asked.is_ok(), "only the stager fills weight slots");
         self.moved[place.index] = true;
         self.fixed_ahead += if is_fixed { bytes } else { 0 };

@@ -5,6 +5,7 @@ use super::table::{Table, width};
 use crate::bound::{Bandwidth, BoundBy, DenseStep, Origin};
 use crate::session::{Generated, Session};
 use larder_pool::sys::limits::resident_bytes;
+use larder_pool::units::PathId;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -64,7 +65,7 @@ pub(super) fn dense_step(session: &Session) -> DenseStep {
 
 /// Things about this host that the reader should know, each once.
 pub(super) fn notes(session: &Session) -> Vec<String> {
-    let info = session.mover().info();
+    let info = &session.mover().paths()[0];
     let mut notes = vec![format!("{} by {}", info.name, info.driver)];
     notes.extend(info.notes.iter().cloned());
     notes.extend(session.buffered_files().map(|path| {
@@ -112,8 +113,12 @@ impl RunReport {
             .map(|speed| speed / bound_tok_s);
         let need: u64 = positions.map(|position| step.need_bytes(position)).sum();
         let counters = session.stager().counters();
-        let path = session.mover().info().name.clone();
-        let moved = session.mover().counters().bytes.load(Ordering::Relaxed);
+        let path = session.mover().paths()[0].name.clone();
+        let moved = session
+            .mover()
+            .counters(PathId::new(0))
+            .bytes
+            .load(Ordering::Relaxed);
         Self {
             text,
             tokens: made.tokens.clone(),

@@ -8,6 +8,7 @@ use crate::stager::Passes;
 use larder_cpu::Class;
 use larder_pool::path::PathCounters;
 use larder_pool::transfer::MoveError;
+use larder_pool::units::PathId;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -111,7 +112,7 @@ impl Session {
 
     /// Bytes moved, busy time of the path and stall so far.
     fn mark(&self) -> (u64, Duration, Duration) {
-        let counters: &PathCounters = self.mover.counters();
+        let counters: &PathCounters = self.mover.counters(PathId::new(0));
         let busy = Duration::from_nanos(counters.busy_ns.load(Ordering::Relaxed));
         (
             counters.bytes.load(Ordering::Relaxed),

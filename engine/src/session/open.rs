@@ -166,7 +166,7 @@ impl Session {
             limit: resolved.origin_limit,
         };
         let clock = Arc::new(RealClock::new());
-        let mover = Arc::new(Mover::start(Arc::clone(&table), parts, clock));
+        let mover = Arc::new(Mover::start(Arc::clone(&table), vec![parts], clock));
 
         let work = WorkBuffers::new(&needs.work, BASE_ROWS, BASE_ROWS, &space, Space::alloc_low)
             .expect("the layout keeps the work area free");
