@@ -4,6 +4,7 @@
 //! source, its parts say which slices of those runs somebody will ask for by index.
 
 use crate::units::GRANULE;
+use larder_sys::lease::ReadLease;
 use smallvec::SmallVec;
 
 /// Contiguous bytes of one source file. Unaligned: it is read with the pages around it.
@@ -107,6 +108,31 @@ impl BlockSpec {
     pub fn run_start(&self, index: usize) -> u64 {
         self.runs[..index].iter().map(Run::aligned_len).sum()
     }
+}
+
+/// The block behind a lease on a copy tier, as one run of the tier's file: what a read asks for.
+pub fn stored_spec(stored: &ReadLease) -> BlockSpec {
+    image_spec(stored, stored.extent().0)
+}
+
+/// The image of the leased block, had it stood at `start` of file 0: the same parts, one run.
+pub(crate) fn image_spec(lease: &ReadLease, start: u64) -> BlockSpec {
+    let parts: SmallVec<[PartSpec; 8]> = (0..lease.parts())
+        .map(|index| lease.part_range(index))
+        .map(|range| PartSpec {
+            run: 0,
+            offset: range.offset,
+            len: range.len,
+        })
+        .collect();
+    let len = parts.iter().map(|part| part.offset + part.len).max();
+    let run = Run {
+        file: 0,
+        offset: start,
+        len: len.expect("a block has a part"),
+    };
+    let runs = SmallVec::from_slice(&[run]);
+    BlockSpec { runs, parts }
 }
 
 #[cfg(test)]

@@ -1,10 +1,15 @@
 //! Checksums of blocks: crc32c per piece of at most 1 MiB, never across a part.
 //!
 //! For a model file they are made at the first full read and checked at every later one, while
-//! the bytes are still in the cache of the core that received them.
+//! the bytes are still in the cache of the core that received them. For a block that is stored on
+//! a copy tier they are made while it is written, and checked when it is fetched again.
 
 use crate::block::BlockSpec;
+use crate::units::BlockId;
+use parking_lot::Mutex;
 use smallvec::SmallVec;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Bytes of one checksummed piece, at most.
 pub const PIECE_MAX: u64 = 1 << 20;
@@ -42,6 +47,37 @@ pub struct RunCheck {
 
 /// The checksums of one block, `None` until first read.
 pub type BlockSums = Vec<Option<u32>>;
+
+/// The checksums of all blocks that have some, shared by the paths of a mover.
+#[derive(Debug, Default)]
+pub struct SumStore(Mutex<HashMap<BlockId, Arc<[u32]>>>);
+
+impl SumStore {
+    /// The checksums of a block that was read or written whole before.
+    pub fn get(&self, block: BlockId) -> Option<Arc<[u32]>> {
+        self.0.lock().get(&block).cloned()
+    }
+
+    /// The checksums to compare a move of `count` pieces with; all `None` where none are known.
+    pub(crate) fn expected(&self, block: BlockId, count: usize) -> BlockSums {
+        match self.get(block) {
+            Some(sums) if sums.len() == count => sums.iter().copied().map(Some).collect(),
+            _ => vec![None; count],
+        }
+    }
+
+    /// Remembers the first reading of a block, unless somebody was faster.
+    pub(crate) fn keep_first(&self, block: BlockId, sums: &BlockSums) {
+        if let Some(sums) = sums.iter().copied().collect() {
+            self.0.lock().entry(block).or_insert(sums);
+        }
+    }
+
+    /// Takes `sums` for what the block holds from now on.
+    pub fn replace(&self, block: BlockId, sums: Arc<[u32]>) {
+        self.0.lock().insert(block, sums);
+    }
+}
 
 /// Checks for each run of `spec`, and how many checksums the block has.
 pub fn run_checks(spec: &BlockSpec) -> (SmallVec<[RunCheck; 4]>, usize) {

@@ -1,23 +1,27 @@
 //! The mover: the one component that moves blocks. It owns the paths, each on a thread of its own.
 //!
-//! Callers hold the other end: they ask for blocks, raise or cancel what they asked for, and wait
-//! for slots. A failed move poisons its slot and leaves its error here for whoever waits.
+//! Callers hold the other end: they ask for blocks over a path, raise or cancel what they asked
+//! for, and wait for slots. A failed move poisons its slot and leaves its error here for whoever
+//! waits. A path that ends takes its own moves with it; the others go on.
+
+mod lane;
 
 use crate::block::BlockSpec;
+use crate::checksum::SumStore;
 use crate::clock::Clock;
-use crate::path::{Outcome, Path, PathCounters};
-use crate::source::Source;
-use crate::transfer::{Class, MoveError, Want};
-use crate::units::{BlockId, BytesPerSec};
-use larder_sys::io::Driver;
-use larder_sys::lease::{FillLease, ReadLease, SlotTable};
+pub use crate::path::PathParts;
+use crate::path::{Around, Outcome, Path, PathCounters};
+use crate::table::block_of;
+use crate::transfer::{Class, Free, MoveError, StoreWant, Want};
+use crate::units::{BlockId, PathId};
+use lane::{Command, Lane, LaneEnd};
+use larder_sys::lease::{ReadLease, SlotTable};
 use larder_sys::slot::State;
 use larder_sys::space::Extent;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Waker;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,33 +30,6 @@ const IDLE: Duration = Duration::from_millis(500);
 
 /// Looks at the slot this often before a waiter sleeps; a few microseconds.
 const SPINS: u32 = 2000;
-
-/// What a path thread is told.
-enum Command {
-    Want(Want),
-    Raise(usize),
-    Cancel(usize),
-    Stop,
-}
-
-/// What callers and the path thread share.
-#[derive(Default)]
-struct Shared {
-    inbox: Mutex<Vec<Command>>,
-    errors: Mutex<HashMap<usize, MoveError>>,
-    /// Why the thread ended, if it did.
-    ended: Mutex<Option<String>>,
-    has_ended: AtomicBool,
-}
-
-/// Errors of a path, for those who wait.
-struct Errors(Arc<Shared>);
-
-impl Outcome for Errors {
-    fn failed(&self, slot: usize, error: MoveError) {
-        self.0.errors.lock().insert(slot, error);
-    }
-}
 
 /// What stands behind a path, for the report.
 #[derive(Clone, Debug)]
@@ -72,129 +49,205 @@ pub struct Request {
     /// Order of use among the requests of a class: smaller is needed sooner.
     pub due: u64,
     pub is_checked: bool,
+    /// The replica that is read, where it could be evicted meanwhile; held until the move ends.
+    pub pinned: Option<ReadLease>,
+}
+
+/// A block that is to be written to a copy tier.
+#[derive(Debug)]
+pub struct Store {
+    pub block: BlockId,
+    /// The replica to write; held until every byte is written.
+    pub from: ReadLease,
+    /// The slot of the new replica.
+    pub slot: usize,
+    pub class: Class,
+    /// Order among the stores of a class: smaller goes sooner.
+    pub due: u64,
 }
 
 /// See the module.
 pub struct Mover {
     table: Arc<SlotTable>,
-    shared: Arc<Shared>,
-    waker: Waker,
-    counters: Arc<PathCounters>,
-    info: PathInfo,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// Parts of a path that its mover puts together.
-pub struct PathParts {
-    /// Such as `origin>dram`.
-    pub name: String,
-    pub driver: Box<dyn Driver>,
-    pub source: Box<dyn Source>,
-    pub limit: Option<BytesPerSec>,
+    lanes: Vec<Lane>,
+    info: Vec<PathInfo>,
+    errors: Arc<Mutex<HashMap<usize, MoveError>>>,
+    sums: Arc<SumStore>,
+    /// The path that fills a slot, or did so last.
+    routes: Box<[AtomicU16]>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Mover {
-    /// Starts the thread of the path.
-    pub fn start(table: Arc<SlotTable>, parts: PathParts, clock: Arc<dyn Clock>) -> Self {
-        let shared = Arc::new(Shared::default());
-        let counters = Arc::new(PathCounters::default());
-        let waker = parts.driver.waker();
+    /// Starts a thread for each path; `PathId` counts them in this order.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the paths share it from here on"
+    )]
+    pub fn start(table: Arc<SlotTable>, paths: Vec<PathParts>, clock: Arc<dyn Clock>) -> Self {
+        let routes = (0..table.len()).map(|_| AtomicU16::new(0)).collect();
+        let mut mover = Self {
+            table,
+            lanes: Vec::new(),
+            info: Vec::new(),
+            errors: Arc::default(),
+            sums: Arc::default(),
+            routes,
+            threads: Vec::new(),
+        };
+        for parts in paths {
+            mover.start_path(parts, &clock);
+        }
+        mover
+    }
+
+    fn start_path(&mut self, parts: PathParts, clock: &Arc<dyn Clock>) {
         let info = PathInfo {
-            name: parts.name,
+            name: parts.name.clone(),
             driver: parts.driver.name(),
             notes: parts.driver.notes().to_vec(),
         };
-        let mut path = Path::new(
-            parts.driver,
-            parts.source,
-            clock,
-            Box::new(Errors(Arc::clone(&shared))),
-            Arc::clone(&counters),
-            parts.limit,
-        );
-        let ours = Arc::clone(&shared);
+        let lane = Lane::new(parts.driver.waker());
+        let around = Around {
+            clock: Arc::clone(clock),
+            outcome: Box::new(Told {
+                errors: Arc::clone(&self.errors),
+                end: lane.end(),
+            }),
+            counters: Arc::clone(&lane.counters),
+            sums: Arc::clone(&self.sums),
+        };
+        let mut path = Path::new(parts, around);
+        let end = lane.end();
         let thread = std::thread::Builder::new()
             .name(format!("larder-{}", info.name))
-            .spawn(move || {
-                let guard = EndGuard(&ours);
-                if let Err(error) = serve(&ours, &mut path) {
-                    *guard.0.ended.lock() = Some(error.to_string());
-                }
-            })
+            .spawn(move || end.serve(&mut path, IDLE))
             .expect("the system has a thread left");
-        Self {
-            table,
-            shared,
-            waker,
-            counters,
-            info,
-            thread: Some(thread),
-        }
+        self.lanes.push(lane);
+        self.info.push(info);
+        self.threads.push(thread);
     }
 
     pub fn table(&self) -> &Arc<SlotTable> {
         &self.table
     }
 
-    pub fn counters(&self) -> &PathCounters {
-        &self.counters
-    }
-
-    pub fn info(&self) -> &PathInfo {
+    /// The paths, in the order of their ids.
+    pub fn paths(&self) -> &[PathInfo] {
         &self.info
     }
 
-    /// Asks for a block in `extent`. The extent comes back if the slot holds the block already or
-    /// is being filled.
-    pub fn want(&self, request: Request, extent: Extent) -> Result<(), Extent> {
-        let fill: FillLease = self.table.begin_fill(request.slot, extent)?;
-        self.tell(Command::Want(Want {
-            block: request.block,
-            spec: request.spec,
-            class: request.class,
-            due: request.due,
-            fill,
-            is_checked: request.is_checked,
-        }));
+    pub fn counters(&self, path: PathId) -> &PathCounters {
+        &self.lanes[path.index()].counters
+    }
+
+    /// The path takes no more stores: its tier is full or may only be read, or its thread ended.
+    pub fn is_closed(&self, path: PathId) -> bool {
+        self.lanes[path.index()].is_closed()
+    }
+
+    /// The checksums of a block that was read or stored whole before.
+    pub fn sums_of(&self, block: BlockId) -> Option<Arc<[u32]>> {
+        self.sums.get(block)
+    }
+
+    /// Says what the checksums of a block are that was stored in an earlier run.
+    pub fn set_sums(&self, block: BlockId, sums: Arc<[u32]>) {
+        self.sums.replace(block, sums);
+    }
+
+    /// Asks for a block in `extent`, over `path`. The extent comes back if the slot holds the
+    /// block already or is being filled.
+    pub fn want(&self, path: PathId, request: Request, extent: Extent) -> Result<(), Extent> {
+        let fill = self.table.begin_fill(request.slot, extent)?;
+        self.send(
+            path,
+            request.slot,
+            Command::Want(Want {
+                block: request.block,
+                spec: request.spec,
+                class: request.class,
+                due: request.due,
+                fill,
+                is_checked: request.is_checked,
+                pinned: request.pinned,
+            }),
+        );
         Ok(())
+    }
+
+    /// Writes a block to `target`, an extent of the tier that `path` leads to. The extent comes
+    /// back if the slot is not absent or the path is closed.
+    pub fn store(&self, path: PathId, store: Store, target: Extent) -> Result<(), Extent> {
+        if self.is_closed(path) {
+            return Err(target);
+        }
+        let fill = self.table.begin_fill(store.slot, target)?;
+        self.send(
+            path,
+            store.slot,
+            Command::Store(StoreWant {
+                block: store.block,
+                from: store.from,
+                class: store.class,
+                due: store.due,
+                fill,
+            }),
+        );
+        Ok(())
+    }
+
+    /// Evicts `slot`, a replica on the tier that `path` leads to, and tells the tier. Its extent
+    /// may be used again when the tier has answered. `false` if somebody reads the replica.
+    pub fn free(&self, path: PathId, slot: usize) -> bool {
+        let Some(extent) = self.table.evict(slot) else {
+            return false;
+        };
+        let free = Command::Free(block_of(slot), Free::evicted(extent));
+        self.lanes[path.index()].tell(free);
+        true
     }
 
     /// Gives up the move into `slot`.
     pub fn cancel(&self, slot: usize) {
-        self.tell(Command::Cancel(slot));
+        self.lane_of(slot).tell(Command::Cancel(slot));
     }
 
-    fn tell(&self, command: Command) {
-        self.shared.inbox.lock().push(command);
-        self.waker.wake_by_ref();
+    fn send(&self, path: PathId, slot: usize, command: Command) {
+        self.routes[slot].store(path.index() as u16, Ordering::Release);
+        self.lanes[path.index()].tell(command);
+    }
+
+    fn lane_of(&self, slot: usize) -> &Lane {
+        &self.lanes[usize::from(self.routes[slot].load(Ordering::Acquire))]
     }
 
     /// Pins `slot`, which was asked for, sleeping until it is filled.
     pub fn wait(&self, slot: usize) -> Result<ReadLease, MoveError> {
-        let mut raised = false;
+        let mut raised = None;
         loop {
             if let Some(lease) = self.table.pin(slot) {
                 return Ok(lease);
             }
             match self.table.state(slot) {
                 State::Filling => {
-                    if !raised {
-                        raised = true;
-                        self.tell(Command::Raise(slot));
+                    let route = self.routes[slot].load(Ordering::Acquire);
+                    if raised.replace(route) != Some(route) {
+                        self.lane_of(slot).tell(Command::Raise(slot));
                         self.spin(slot);
                     }
                     self.table.wait_filled(slot, IDLE);
                 }
                 State::Poisoned => {
-                    let error = self.shared.errors.lock().remove(&slot);
+                    let error = self.errors.lock().remove(&slot);
                     self.table.clear_poison(slot);
-                    return Err(error.unwrap_or_else(|| self.stopped()));
+                    return Err(error.unwrap_or_else(|| self.stopped(slot)));
                 }
-                State::Absent => return Err(self.stopped()),
+                State::Absent => return Err(self.stopped(slot)),
                 State::Ready | State::Draining => {}
             }
-            if self.shared.has_ended.load(Ordering::Acquire) {
-                return Err(self.stopped());
+            if self.lane_of(slot).has_ended() && self.table.state(slot) == State::Filling {
+                return Err(self.stopped(slot));
             }
         }
     }
@@ -208,8 +261,8 @@ impl Mover {
         }
     }
 
-    fn stopped(&self) -> MoveError {
-        let cause = self.shared.ended.lock().clone();
+    fn stopped(&self, slot: usize) -> MoveError {
+        let cause = self.lane_of(slot).cause();
         MoveError::Stopped {
             cause: cause.unwrap_or_else(|| "the move was given up".to_owned()),
         }
@@ -217,35 +270,30 @@ impl Mover {
 }
 
 impl Drop for Mover {
+    /// Ends the paths, each once what it has in flight is home.
     fn drop(&mut self) {
-        self.tell(Command::Stop);
-        if let Some(thread) = self.thread.take() {
+        for lane in &self.lanes {
+            lane.tell(Command::Stop);
+        }
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
 }
 
-/// Tells waiters that the thread is gone, however it went.
-struct EndGuard<'a>(&'a Shared);
-
-impl Drop for EndGuard<'_> {
-    fn drop(&mut self) {
-        self.0.has_ended.store(true, Ordering::Release);
-    }
+/// What a path tells the callers.
+struct Told {
+    errors: Arc<Mutex<HashMap<usize, MoveError>>>,
+    end: LaneEnd,
 }
 
-fn serve(shared: &Shared, path: &mut Path) -> std::io::Result<()> {
-    loop {
-        let commands = std::mem::take(&mut *shared.inbox.lock());
-        for command in commands {
-            match command {
-                Command::Want(want) => path.want(want),
-                Command::Raise(slot) => path.raise(slot),
-                Command::Cancel(slot) => path.cancel(slot),
-                Command::Stop => return Ok(()),
-            }
-        }
-        path.step(IDLE)?;
+impl Outcome for Told {
+    fn failed(&self, slot: usize, error: MoveError) {
+        self.errors.lock().insert(slot, error);
+    }
+
+    fn closed(&self) {
+        self.end.close();
     }
 }
 

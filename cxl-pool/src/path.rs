@@ -1,71 +1,66 @@
 //! A path: one direction between two tiers, with its driver, its queues by class and its window.
 //!
-//! One thread owns a path and calls [`Path::step`] in a loop: take what came, cut pieces of the
-//! most urgent move while the window has room, start them, collect completions, check and publish.
-//! Nothing here sleeps except `reap` of the driver, and time comes from the clock, so the same
-//! code runs in simulation.
+//! One thread owns a path and calls [`Path::step`] in a loop: take what came, cut operations of
+//! the most urgent move while the window has room, start them, collect completions, check and
+//! publish. Nothing here sleeps except `reap` of the driver, and time comes from the clock, so the
+//! same code runs in simulation.
 
-use crate::checksum::BlockSums;
+mod pace;
+
+pub use pace::PathCounters;
+
+use crate::checksum::SumStore;
 use crate::clock::Clock;
-use crate::limit::TokenBucket;
 use crate::source::{Source, bytes_due};
-use crate::transfer::{Class, CutPiece, MoveError, Place, Transfer, Want};
-use crate::units::{BlockId, BytesPerSec, GRANULE, Nanos};
-use larder_sys::io::{Done, Driver, Errno, Op, Verb};
+use crate::transfer::{
+    Class, Cut, Fetch, Free, MoveError, Next, Place, StoreWant, Storing, Transfer, Want, Work,
+};
+use crate::units::{BlockId, BytesPerSec, Nanos};
+use larder_sys::io::{Done, Driver, Op, Verb};
+use pace::Pace;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Piece and window bounds, in bytes. Measured: 512 KiB to 1 MiB pieces and a window of 4 MiB are
-/// best on disks; deeper windows only add latency to a demand.
-const PIECE_MIN: u64 = 16 << 10;
-const PIECE_MAX: u64 = 1 << 20;
-const WINDOW_MAX: u64 = 4 << 20;
-/// Time whose worth of bytes a window and a piece hold at most.
-const QUANTUM_S: f64 = 4e-3;
-/// Bandwidth assumed until it has been measured.
-const BANDWIDTH_GUESS: f64 = 1e9;
-/// Busy time after which the measured bandwidth is believed.
-const MEASURED_NS: u64 = 20_000_000;
-/// Reads of one piece before its move fails.
+/// Tries of one operation before its move fails.
 const ATTEMPTS: u8 = 3;
 /// The files are looked at again after this time.
 const CHECK_NS: u64 = 20_000_000;
 
-/// What a path has done, read by anybody at any time.
-#[derive(Debug, Default)]
-pub struct PathCounters {
-    pub bytes: AtomicU64,
-    pub pieces: AtomicU64,
-    /// Time in which the window was full or the limit held the path back.
-    pub busy_ns: AtomicU64,
-    /// Bytes that arrived in that time.
-    pub busy_bytes: AtomicU64,
-    pub blocks: AtomicU64,
-}
-
-impl PathCounters {
-    /// Bytes per second while the path was busy, if it was long enough to tell.
-    pub fn bandwidth(&self) -> Option<f64> {
-        let busy = self.busy_ns.load(Ordering::Relaxed);
-        let bytes = self.busy_bytes.load(Ordering::Relaxed);
-        (busy >= MEASURED_NS).then(|| bytes as f64 / (busy as f64 / 1e9))
-    }
-}
-
-/// Tells others what became of a move.
+/// Tells others what became of moves, and of the path.
 pub trait Outcome: Send {
+    /// The move into `slot` has failed.
     fn failed(&self, slot: usize, error: MoveError);
+
+    /// The path takes no more stores.
+    fn closed(&self);
 }
 
-/// A piece in flight.
+/// Parts of a path that its mover puts together.
+pub struct PathParts {
+    /// Such as `origin>dram`.
+    pub name: String,
+    pub driver: Box<dyn Driver>,
+    pub source: Box<dyn Source>,
+    pub limit: Option<BytesPerSec>,
+}
+
+/// What a path shares with its mover.
+pub struct Around {
+    pub clock: Arc<dyn Clock>,
+    pub outcome: Box<dyn Outcome>,
+    pub counters: Arc<PathCounters>,
+    pub sums: Arc<SumStore>,
+}
+
+/// An operation in flight.
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
     transfer: u64,
     place: Place,
     file: u32,
     offset: u64,
+    /// Bytes that must have been moved.
     due: u64,
     len: u64,
     attempts: u8,
@@ -73,68 +68,81 @@ struct InFlight {
 
 /// See the module.
 pub struct Path {
+    /// First, so that it is dropped first: it drains what is in flight before extents go.
     driver: Box<dyn Driver>,
     source: Box<dyn Source>,
-    clock: Arc<dyn Clock>,
-    outcome: Box<dyn Outcome>,
-    counters: Arc<PathCounters>,
-    bucket: Option<TokenBucket>,
-    limit: Option<BytesPerSec>,
+    around: Around,
+    pace: Pace,
     transfers: HashMap<u64, Transfer>,
-    /// Moves that still have pieces to cut, most urgent first.
+    /// Moves that still have operations to cut, most urgent first.
     ready: BTreeSet<(Class, u64, u64)>,
     pieces: HashMap<u64, InFlight>,
-    in_flight_bytes: u64,
+    /// Stores with pieces under way that have not been summed.
+    unsummed: Vec<u64>,
     next_id: u64,
-    sums: HashMap<BlockId, BlockSums>,
     checked_at: Option<Nanos>,
-    /// Since when the path has been held back by its window or limit.
-    busy_since: Option<Nanos>,
+    /// Why the path takes no more stores.
+    closed: Option<MoveError>,
     done: Vec<Done>,
 }
 
 impl Path {
-    pub fn new(
-        driver: Box<dyn Driver>,
-        source: Box<dyn Source>,
-        clock: Arc<dyn Clock>,
-        outcome: Box<dyn Outcome>,
-        counters: Arc<PathCounters>,
-        limit: Option<BytesPerSec>,
-    ) -> Self {
-        let now = clock.now();
+    pub fn new(parts: PathParts, around: Around) -> Self {
+        let pace = Pace::new(
+            Arc::clone(&around.counters),
+            parts.limit,
+            around.clock.now(),
+        );
         Self {
-            driver,
-            source,
-            clock,
-            outcome,
-            counters,
-            bucket: limit.map(|rate| TokenBucket::new(rate, now)),
-            limit,
+            driver: parts.driver,
+            source: parts.source,
+            around,
+            pace,
             transfers: HashMap::new(),
             ready: BTreeSet::new(),
             pieces: HashMap::new(),
-            in_flight_bytes: 0,
+            unsummed: Vec::new(),
             next_id: 0,
-            sums: HashMap::new(),
             checked_at: None,
-            busy_since: None,
+            closed: None,
             done: Vec::new(),
         }
     }
 
-    /// Takes a move.
+    /// Takes a fetch.
     pub fn want(&mut self, want: Want) {
-        let (transfer, count) = Transfer::new(want);
-        if count > 0 {
-            self.sums
-                .entry(transfer.block)
-                .or_default()
-                .resize(count, None);
+        let (block, class, due) = (want.block, want.class, want.due);
+        let work = Work::Fetch(Box::new(Fetch::new(want, &self.around.sums)));
+        self.open(block, class, due, work);
+    }
+
+    /// Takes a store; a closed path fails it at once.
+    pub fn store(&mut self, want: StoreWant) {
+        if let Some(error) = &self.closed {
+            self.around.outcome.failed(want.fill.slot(), error.clone());
+            want.fill.poison();
+            return;
         }
+        let (block, class, due) = (want.block, want.class, want.due);
+        self.open(block, class, due, Work::Store(Box::new(Storing::new(want))));
+    }
+
+    /// Takes a free.
+    pub fn free(&mut self, block: BlockId, free: Free) {
+        self.open(block, Class::Demote, 0, Work::Free(free));
+    }
+
+    fn open(&mut self, block: BlockId, class: Class, due: u64, work: Work) {
         let id = self.next_id;
         self.next_id += 1;
-        self.ready.insert((transfer.class, transfer.due, id));
+        self.ready.insert((class, due, id));
+        let transfer = Transfer {
+            block,
+            class,
+            due,
+            in_flight: 0,
+            work,
+        };
         self.transfers.insert(id, transfer);
     }
 
@@ -152,27 +160,20 @@ impl Path {
     }
 
     /// Gives the move into `slot` up: what was not submitted is dropped, the slot is absent, and
-    /// the extent is free when the last piece in flight has come home.
+    /// the extent is free when the last operation in flight has come home.
     pub fn cancel(&mut self, slot: usize) {
         let Some((&id, transfer)) = self.find(slot) else {
             return;
         };
         let key = (transfer.class, transfer.due, id);
         drop(transfer.give_up());
-        let idle = transfer.in_flight == 0;
         self.ready.remove(&key);
-        if idle {
-            self.transfers.remove(&id);
-        }
+        self.settle(id);
     }
 
     fn find(&mut self, slot: usize) -> Option<(&u64, &mut Transfer)> {
-        self.transfers.iter_mut().find(|(_, transfer)| {
-            transfer
-                .fill
-                .as_ref()
-                .is_some_and(|fill| fill.slot() == slot)
-        })
+        let mut open = self.transfers.iter_mut();
+        open.find(|(_, transfer)| transfer.slot() == Some(slot))
     }
 
     /// Moves that have not ended.
@@ -183,10 +184,11 @@ impl Path {
     /// One turn: start what the window allows, wait at most `wait` for news, handle it.
     pub fn step(&mut self, wait: Duration) -> std::io::Result<()> {
         let throttle = self.submit_ready();
+        self.sum_stores()?;
         let wait = throttle.map_or(wait, |ns| wait.min(Duration::from_nanos(ns)));
         let mut done = std::mem::take(&mut self.done);
         self.driver.reap(&mut done, wait)?;
-        self.note_busy();
+        self.pace.note_busy(self.around.clock.now());
         let mut whole: Vec<(InFlight, Done)> = Vec::with_capacity(done.len());
         for one in done.drain(..) {
             whole.extend(self.complete(one));
@@ -202,72 +204,58 @@ impl Path {
         Ok(())
     }
 
-    fn bandwidth(&self) -> f64 {
-        let measured = self.counters.bandwidth().unwrap_or(BANDWIDTH_GUESS);
-        self.limit.map_or(measured, BytesPerSec::get)
+    /// Makes the checksums of what is being written, while the device works on it.
+    fn sum_stores(&mut self) -> std::io::Result<()> {
+        if self.unsummed.is_empty() {
+            return Ok(());
+        }
+        self.driver.flush()?;
+        for id in self.unsummed.drain(..) {
+            let transfer = self.transfers.get_mut(&id);
+            if let Some(Work::Store(store)) = transfer.map(|transfer| &mut transfer.work) {
+                store.sum();
+            }
+        }
+        Ok(())
     }
 
-    fn piece_bytes(&self) -> u64 {
-        let quantum = (self.bandwidth() * QUANTUM_S) as u64 / GRANULE * GRANULE;
-        quantum.clamp(PIECE_MIN, PIECE_MAX)
-    }
-
-    fn window_bytes(&self) -> u64 {
-        let piece = self.piece_bytes();
-        ((self.bandwidth() * QUANTUM_S) as u64).clamp(2 * piece, WINDOW_MAX.max(2 * piece))
-    }
-
-    /// Cuts and submits pieces of the most urgent moves. Returns how long the limit holds the next
-    /// piece back, if it is the limit that does.
+    /// Cuts and submits operations of the most urgent moves. Returns how long the limit holds the
+    /// next one back, if it is the limit that does.
     fn submit_ready(&mut self) -> Option<u64> {
-        let (piece, window) = (self.piece_bytes(), self.window_bytes());
         while let Some(&key) = self.ready.first() {
-            if self.in_flight_bytes + piece > window || self.pieces.len() >= self.driver.depth() {
-                self.hold_back();
+            let now = self.around.clock.now();
+            if !self.pace.has_room() || self.pieces.len() >= self.driver.depth() {
+                self.pace.hold_back(now);
                 return None;
             }
-            let now = self.clock.now();
-            let wait = self.bucket.as_mut().map_or(0, |bucket| bucket.wait_ns(now));
+            let wait = self.pace.wait_ns(now);
             if wait > 0 {
-                self.hold_back();
+                self.pace.hold_back(now);
                 return Some(wait);
             }
             let (_, _, id) = key;
+            let piece = self.pace.piece_bytes();
             let transfer = self.transfers.get_mut(&id).expect("a ready move is open");
-            let cut = transfer.cut(piece).expect("a ready move has pieces to cut");
+            let cut = transfer.cut(piece).expect("a ready move has more to cut");
             transfer.in_flight += 1;
             if transfer.is_cut() {
                 self.ready.remove(&key);
             }
             self.submit(id, cut);
         }
-        // Nothing more to start: busy only while the window is still full.
-        if self.in_flight_bytes + piece <= window {
-            self.note_busy();
-            self.busy_since = None;
-        }
+        self.pace.ran_dry(self.around.clock.now());
         None
     }
 
-    fn hold_back(&mut self) {
-        if self.busy_since.is_none() {
-            self.busy_since = Some(self.clock.now());
+    fn submit(&mut self, transfer: u64, cut: Cut) {
+        let len = cut.verb.len() as u64;
+        let due = match &cut.verb {
+            Verb::Read(_) => bytes_due(self.source.as_ref(), cut.file, cut.offset, len),
+            _ => len,
+        };
+        if matches!(cut.verb, Verb::Write(_)) && self.unsummed.last() != Some(&transfer) {
+            self.unsummed.push(transfer);
         }
-    }
-
-    /// Adds the time since the last look to the busy time.
-    fn note_busy(&mut self) {
-        let Some(since) = self.busy_since else { return };
-        let now = self.clock.now();
-        self.counters
-            .busy_ns
-            .fetch_add(now.since(since), Ordering::Relaxed);
-        self.busy_since = Some(now);
-    }
-
-    fn submit(&mut self, transfer: u64, cut: CutPiece) {
-        let len = cut.target.len() as u64;
-        let due = bytes_due(self.source.as_ref(), cut.file, cut.offset, len);
         let piece = InFlight {
             transfer,
             place: cut.place,
@@ -277,65 +265,40 @@ impl Path {
             len,
             attempts: 1,
         };
-        if let Some(bucket) = self.bucket.as_mut() {
-            bucket.take(len);
-        }
+        self.pace.pay(len);
         let tag = self.next_id;
         self.next_id += 1;
-        self.start(
-            piece,
-            Op {
-                tag,
-                file: cut.file,
-                offset: cut.offset,
-                verb: Verb::Read(cut.target),
-            },
-        );
+        self.start(tag, piece, cut.verb);
     }
 
-    fn start(&mut self, piece: InFlight, op: Op) {
-        self.in_flight_bytes += piece.len;
-        self.pieces.insert(op.tag, piece);
-        // `submit_ready` looked at the depth, and a repeated read takes the place of its first try.
+    fn start(&mut self, tag: u64, piece: InFlight, verb: Verb) {
+        self.pace.started(piece.len);
+        self.pieces.insert(tag, piece);
+        let op = Op {
+            tag,
+            file: piece.file,
+            offset: piece.offset,
+            verb,
+        };
+        // `submit_ready` looked at the depth, and a repetition takes the place of its first try.
         self.driver
             .submit(op)
             .expect("the driver has room for `depth` operations");
     }
 
-    /// Takes a completion; the piece comes back if it has arrived whole.
+    /// Takes a completion; the operation comes back if it did all it should.
     fn complete(&mut self, done: Done) -> Option<(InFlight, Done)> {
         let Some(piece) = self.pieces.remove(&done.tag) else {
             unreachable!("a driver completes each operation once");
         };
-        self.in_flight_bytes -= piece.len;
-        let verdict = match done.outcome {
-            Ok(bytes) if bytes as u64 >= piece.due => Ok(()),
-            Ok(bytes) => Err(MoveError::Short {
-                file: self.source.name(piece.file),
-                offset: piece.offset,
-                len: piece.due,
-                found: bytes as u64,
-            }),
-            Err(errno) => Err(MoveError::Read {
-                file: self.source.name(piece.file),
-                offset: piece.offset,
-                len: piece.due,
-                errno,
-            }),
-        };
-        match verdict {
-            Err(error) if piece.attempts < ATTEMPTS && is_retryable(&error) => {
+        self.pace.ended(piece.len);
+        match self.verdict(&piece, &done) {
+            Err(error) if piece.attempts < ATTEMPTS && error.is_retryable() => {
                 let again = InFlight {
                     attempts: piece.attempts + 1,
                     ..piece
                 };
-                let op = Op {
-                    tag: done.tag,
-                    file: piece.file,
-                    offset: piece.offset,
-                    verb: done.verb,
-                };
-                self.start(again, op);
+                self.start(done.tag, again, done.verb);
                 None
             }
             Err(error) => {
@@ -344,97 +307,157 @@ impl Path {
                 None
             }
             Ok(()) => {
-                self.counters.bytes.fetch_add(piece.len, Ordering::Relaxed);
-                self.counters.pieces.fetch_add(1, Ordering::Relaxed);
-                if self.busy_since.is_some() {
-                    self.counters
-                        .busy_bytes
-                        .fetch_add(piece.len, Ordering::Relaxed);
+                if piece.len > 0 {
+                    self.pace.moved(piece.len);
                 }
                 Some((piece, done))
             }
         }
     }
 
-    /// Checks the bytes of a piece of a move that is still wanted.
+    /// Whether an operation did all it should.
+    fn verdict(&self, piece: &InFlight, done: &Done) -> Result<(), MoveError> {
+        let (offset, len) = (piece.offset, piece.due);
+        let file = || self.source.name(piece.file);
+        match (&done.verb, done.outcome) {
+            // What a tier could not forget, it will find when the place is written again.
+            (Verb::Free, _) => Ok(()),
+            (_, Ok(bytes)) if bytes as u64 >= len => Ok(()),
+            (Verb::Read(_), Ok(bytes)) => Err(MoveError::Short {
+                file: file(),
+                offset,
+                len,
+                found: bytes as u64,
+            }),
+            (_, Ok(bytes)) => Err(MoveError::ShortWrite {
+                file: file(),
+                offset,
+                len,
+                found: bytes as u64,
+            }),
+            (Verb::Read(_), Err(errno)) => Err(MoveError::Read {
+                file: file(),
+                offset,
+                len,
+                errno,
+            }),
+            (Verb::Write(_), Err(errno)) => Err(MoveError::Write {
+                file: file(),
+                offset,
+                len,
+                errno,
+            }),
+            (Verb::Seal(_), Err(errno)) => Err(MoveError::Seal {
+                file: file(),
+                offset,
+                errno,
+            }),
+        }
+    }
+
+    /// Checks the bytes of a piece of a fetch that is still wanted.
     fn check(&mut self, piece: &InFlight, done: Done) -> Result<(), MoveError> {
         let transfer = self
             .transfers
             .get_mut(&piece.transfer)
             .expect("pieces keep their move");
-        if transfer.fill.is_none() {
+        if transfer.slot().is_none() {
             return Ok(());
         }
-        let Verb::Read(target) = done.verb else {
-            unreachable!("a read comes back as one");
-        };
         let block = transfer.block;
-        let sums = self.sums.entry(block).or_default();
-        transfer
-            .arrived(piece.place, target, sums)
+        let (Work::Fetch(fetch), Verb::Read(target)) = (&mut transfer.work, done.verb) else {
+            return Ok(());
+        };
+        fetch
+            .arrived(piece.place, target)
             .map_err(|mismatch| MoveError::Checksum {
                 block,
-                file: self.source.name(transfer.file_of(piece.place.run)),
+                file: self.source.name(piece.file),
                 mismatch,
             })
     }
 
-    /// One piece of a move has come home; ends the move if it was the last.
+    /// An operation of a move has come home.
     fn piece_home(&mut self, id: u64, result: Result<(), MoveError>) {
         let transfer = self.transfers.get_mut(&id).expect("pieces keep their move");
         transfer.in_flight -= 1;
         if let Err(error) = result {
-            self.fail(id, error);
+            self.fail(id, error.clone());
+            if error.is_capacity() {
+                self.close(&error);
+            }
         }
-        let transfer = &self.transfers[&id];
+        self.settle(id);
+    }
+
+    /// Ends a move that has nothing in flight and nothing to cut, or takes it a stage further.
+    fn settle(&mut self, id: u64) {
+        let Some(transfer) = self.transfers.get(&id) else {
+            return;
+        };
         if transfer.in_flight > 0 || !transfer.is_cut() {
             return;
         }
         if let Err(error) = self.check_files(id) {
             self.fail(id, error);
         }
+        let transfer = self.transfers.get_mut(&id).expect("present above");
+        if transfer.advance() == Next::Again {
+            self.ready.insert((transfer.class, transfer.due, id));
+            return;
+        }
         let transfer = self.transfers.remove(&id).expect("present above");
-        if transfer.fill.is_some() {
-            self.counters.blocks.fetch_add(1, Ordering::Relaxed);
-            transfer.publish();
+        if transfer.publish(&self.around.sums) {
+            self.pace.ended_block();
         }
     }
 
     /// Poisons the slot of a move and stops cutting it.
     fn fail(&mut self, id: u64, error: MoveError) {
         let transfer = self.transfers.get_mut(&id).expect("a failing move is open");
-        self.ready.remove(&(transfer.class, transfer.due, id));
         if let Some(fill) = transfer.give_up() {
-            self.outcome.failed(fill.slot(), error);
+            self.ready.remove(&(transfer.class, transfer.due, id));
+            self.around.outcome.failed(fill.slot(), error);
             fill.poison();
+        }
+    }
+
+    /// Takes no more stores, and fails those that have more to write. What is written may be
+    /// sealed.
+    fn close(&mut self, error: &MoveError) {
+        if self.closed.is_some() {
+            return;
+        }
+        self.closed = Some(error.clone());
+        self.around.outcome.closed();
+        let has_more = |transfer: &Transfer| match &transfer.work {
+            Work::Store(store) => store.has_more_to_write(),
+            Work::Fetch(_) | Work::Free(_) => false,
+        };
+        let open = self.transfers.iter();
+        let stores: Vec<u64> = open
+            .filter(|(_, transfer)| has_more(transfer))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in stores {
+            self.fail(id, error.clone());
+            self.settle(id);
         }
     }
 
     /// Looks at the files now and then: a file that changes under us must not be served.
     fn check_files(&mut self, id: u64) -> Result<(), MoveError> {
-        let now = self.clock.now();
+        let Work::Fetch(fetch) = &self.transfers[&id].work else {
+            return Ok(());
+        };
+        let now = self.around.clock.now();
         if self.checked_at.is_some_and(|at| now.since(at) < CHECK_NS) {
             return Ok(());
         }
         self.checked_at = Some(now);
-        let transfer = &self.transfers[&id];
         self.source
-            .check(transfer.file_of(0))
+            .check(fetch.file_of(0))
             .map_err(|error| MoveError::Changed(Arc::new(error)))
-    }
-}
-
-/// A second try may help: the device was busy, or the read came back short.
-fn is_retryable(error: &MoveError) -> bool {
-    match error {
-        MoveError::Read { errno, .. } => {
-            matches!(
-                errno,
-                Errno::EAGAIN | Errno::EINTR | Errno::EIO | Errno::EBUSY
-            )
-        }
-        MoveError::Short { found, .. } => *found > 0,
-        _ => false,
     }
 }
 

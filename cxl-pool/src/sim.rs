@@ -3,15 +3,16 @@
 //! It implements the same traits as the disk path, so the path, the mover and the stager above it
 //! are the real ones. Time is virtual: waiting moves the clock to the next completion.
 //!
-//! Faults it injects, each with its own probability per read: an I/O error, a short read, one
-//! flipped bit.
+//! Faults it injects, each with its own probability per operation: an I/O error, fewer bytes moved
+//! than asked, one flipped bit. Beside those, files may be full.
 
 use crate::clock::{Clock, VirtualClock};
 use crate::source::Source;
 use crate::units::{BytesPerSec, Nanos};
 use larder_sys::file::FileError;
-use larder_sys::io::{Done, Driver, Errno, Op, Verb};
-use larder_sys::lease::FillPiece;
+use larder_sys::io::{Done, Driver, Errno, Op, Seal, Verb};
+use larder_sys::lease::{FillPiece, ReadPiece};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -25,15 +26,59 @@ const DEPTH: usize = 64;
 pub struct Link {
     pub latency_ns: u64,
     pub bandwidth: BytesPerSec,
-    /// Probabilities per read, from 0 to 1.
+    /// Probabilities per operation, from 0 to 1.
     pub error: f64,
     pub short: f64,
     pub flip: f64,
 }
 
-/// Files that live in memory.
+/// Files that live in memory; clones share them.
 #[derive(Clone, Debug)]
-pub struct MemoryFiles(pub Arc<Vec<Vec<u8>>>);
+pub struct MemoryFiles(Arc<Mutex<Contents>>);
+
+#[derive(Debug)]
+struct Contents {
+    files: Vec<Vec<u8>>,
+    /// Bytes that may still be written; `None` has no end.
+    room: Option<u64>,
+    /// What was sealed and not freed, by file and offset.
+    sealed: BTreeMap<(u32, u64), Seal>,
+}
+
+impl MemoryFiles {
+    pub fn new(files: Vec<Vec<u8>>) -> Self {
+        Self(Arc::new(Mutex::new(Contents {
+            files,
+            room: None,
+            sealed: BTreeMap::new(),
+        })))
+    }
+
+    /// A copy of `len` bytes of a file.
+    pub fn bytes(&self, file: u32, offset: u64, len: u64) -> Vec<u8> {
+        self.0.lock().files[file as usize][offset as usize..(offset + len) as usize].to_vec()
+    }
+
+    /// Lets `bytes` more be written; after that the tier is full.
+    pub fn set_room(&self, bytes: u64) {
+        self.0.lock().room = Some(bytes);
+    }
+
+    /// Changes one bit behind everybody's back.
+    pub fn flip(&self, file: u32, offset: u64) {
+        self.0.lock().files[file as usize][offset as usize] ^= 1;
+    }
+
+    /// What was sealed at `offset` and not freed since.
+    pub fn sealed(&self, file: u32, offset: u64) -> Option<Seal> {
+        self.0.lock().sealed.get(&(file, offset)).cloned()
+    }
+
+    /// Objects that are sealed now.
+    pub fn sealed_count(&self) -> usize {
+        self.0.lock().sealed.len()
+    }
+}
 
 impl Source for MemoryFiles {
     fn name(&self, file: u32) -> String {
@@ -41,7 +86,7 @@ impl Source for MemoryFiles {
     }
 
     fn file_len(&self, file: u32) -> u64 {
-        self.0[file as usize].len() as u64
+        self.0.lock().files[file as usize].len() as u64
     }
 
     fn check(&self, _file: u32) -> Result<(), FileError> {
@@ -82,7 +127,7 @@ pub struct SimDriver {
     random: SplitMix,
     /// When the link is free again.
     free_at: Nanos,
-    /// Reads in flight by completion time and order.
+    /// Operations in flight by completion time and order.
     in_flight: BTreeMap<(Nanos, u64), Op>,
     order: u64,
 }
@@ -106,8 +151,16 @@ impl SimDriver {
         let outcome = match &mut op.verb {
             _ if self.random.chance(self.link.error) => Err(Errno::EIO),
             Verb::Read(target) => Ok(self.read(op.file, op.offset, target)),
-            Verb::Write(_) => Err(Errno::EROFS),
-            Verb::Seal(_) | Verb::Free => Ok(0),
+            Verb::Write(piece) => self.write(op.file, op.offset, piece),
+            Verb::Seal(seal) => {
+                let mut contents = self.files.0.lock();
+                contents.sealed.insert((op.file, op.offset), seal.clone());
+                Ok(0)
+            }
+            Verb::Free => {
+                self.files.0.lock().sealed.remove(&(op.file, op.offset));
+                Ok(0)
+            }
         };
         Done {
             tag: op.tag,
@@ -116,20 +169,50 @@ impl SimDriver {
         }
     }
 
-    fn read(&mut self, file: u32, offset: u64, target: &mut FillPiece) -> usize {
-        let file = &self.files.0[file as usize];
-        let from = (offset as usize).min(file.len());
-        let mut len = target.len().min(file.len() - from);
+    /// How much of `len` bytes is moved this time.
+    fn some_of(&mut self, len: usize) -> usize {
         if self.random.chance(self.link.short) {
-            len = (self.random.next_u64() % (len as u64 + 1)) as usize;
+            (self.random.next_u64() % (len as u64 + 1)) as usize
+        } else {
+            len
         }
+    }
+
+    fn flip_some(&mut self, bytes: &mut [u8]) {
+        if !bytes.is_empty() && self.random.chance(self.link.flip) {
+            let bit = self.random.next_u64();
+            bytes[(bit >> 3) as usize % bytes.len()] ^= 1 << (bit & 7);
+        }
+    }
+
+    fn read(&mut self, file: u32, offset: u64, target: &mut FillPiece) -> usize {
+        let files = self.files.clone();
+        let contents = files.0.lock();
+        let file = &contents.files[file as usize];
+        let from = (offset as usize).min(file.len());
+        let len = self.some_of(target.len().min(file.len() - from));
         let target = &mut target.bytes_mut()[..len];
         target.copy_from_slice(&file[from..from + len]);
-        if len > 0 && self.random.chance(self.link.flip) {
-            let bit = self.random.next_u64();
-            target[(bit >> 3) as usize % len] ^= 1 << (bit & 7);
-        }
+        self.flip_some(target);
         len
+    }
+
+    fn write(&mut self, file: u32, offset: u64, piece: &ReadPiece) -> Result<usize, Errno> {
+        let files = self.files.clone();
+        let mut contents = files.0.lock();
+        let mut len = self.some_of(piece.len());
+        if let Some(room) = contents.room.as_mut() {
+            if *room == 0 {
+                return Err(Errno::ENOSPC);
+            }
+            len = len.min(*room as usize);
+            *room -= len as u64;
+        }
+        let from = offset as usize;
+        let target = &mut contents.files[file as usize][from..from + len];
+        target.copy_from_slice(&piece.bytes()[..len]);
+        self.flip_some(target);
+        Ok(len)
     }
 }
 

@@ -1,13 +1,23 @@
 //! One move of one block over one path: what is cut, in flight, checked and left to do.
+//!
+//! A fetch reads a block into an extent; a store writes one to a copy tier; a free tells the tier
+//! that a block has gone. Each is cut into operations, and ends when the last has come home.
 
-use crate::block::BlockSpec;
-use crate::checksum::{BlockSums, Mismatch, RunCheck, run_checks};
+mod fetch;
+mod free;
+mod store;
+
+pub(crate) use fetch::Fetch;
+pub use fetch::Want;
+pub use free::Free;
+pub use store::StoreWant;
+pub(crate) use store::Storing;
+
+use crate::checksum::{Mismatch, SumStore};
 use crate::units::BlockId;
 use larder_sys::file::FileError;
-use larder_sys::io::Errno;
-use larder_sys::lease::{Cutter, FillLease, FillPiece};
-use larder_sys::slot::PartRange;
-use smallvec::SmallVec;
+use larder_sys::io::{Errno, Verb};
+use larder_sys::lease::FillLease;
 use std::sync::Arc;
 
 /// Urgency of a move, highest first.
@@ -40,10 +50,30 @@ pub enum MoveError {
         len: u64,
         found: u64,
     },
+    #[error("write {len} bytes of {file} at {offset}: {errno}")]
+    Write {
+        file: String,
+        offset: u64,
+        len: u64,
+        errno: Errno,
+    },
+    #[error("write {len} bytes of {file} at {offset}: only {found} were taken")]
+    ShortWrite {
+        file: String,
+        offset: u64,
+        len: u64,
+        found: u64,
+    },
+    #[error("seal what was written to {file} at {offset}: {errno}")]
+    Seal {
+        file: String,
+        offset: u64,
+        errno: Errno,
+    },
     #[error(transparent)]
     Changed(Arc<FileError>),
     #[error(
-        "{block} of {file}: checksum of part {} is {:08x}, at the first read it was {:08x}",
+        "{block} of {file}: checksum of part {} is {:08x}, before it was {:08x}",
         mismatch.part, mismatch.found, mismatch.expected
     )]
     Checksum {
@@ -55,38 +85,31 @@ pub enum MoveError {
     Stopped { cause: String },
 }
 
-/// What the mover is asked for.
-#[derive(Debug)]
-pub struct Want {
-    pub block: BlockId,
-    pub spec: Arc<BlockSpec>,
-    pub class: Class,
-    /// Order of use among the wants of a class: smaller is needed sooner.
-    pub due: u64,
-    /// The target: an extent of at least the block's extent bytes.
-    pub fill: FillLease,
-    /// Checksums are kept: `false` for gathered rows, which no later read repeats as a block.
-    pub is_checked: bool,
-}
+impl MoveError {
+    /// A second try may help: the device was busy, or not all bytes came.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Read { errno, .. } | Self::Write { errno, .. } | Self::Seal { errno, .. } => {
+                matches!(
+                    errno,
+                    Errno::EAGAIN | Errno::EINTR | Errno::EIO | Errno::EBUSY
+                )
+            }
+            Self::Short { found, .. } | Self::ShortWrite { found, .. } => *found > 0,
+            _ => false,
+        }
+    }
 
-/// See the module.
-#[derive(Debug)]
-pub(crate) struct Transfer {
-    pub(crate) block: BlockId,
-    pub(crate) class: Class,
-    pub(crate) due: u64,
-    /// `None` once cancelled or failed: then only the pieces in flight keep the extent.
-    pub(crate) fill: Option<FillLease>,
-    pub(crate) in_flight: usize,
-    spec: Arc<BlockSpec>,
-    /// Given up when the last piece is cut.
-    cutter: Option<Cutter>,
-    /// Run that is being cut, and how much of it has been.
-    run: usize,
-    run_cut: u64,
-    checks: SmallVec<[RunCheck; 4]>,
-    /// Pieces that arrived before their predecessors, with their places.
-    early: Vec<(Place, FillPiece)>,
+    /// The tier takes no more: it is full, or may only be read.
+    pub fn is_capacity(&self) -> bool {
+        match self {
+            Self::Write { errno, .. } | Self::Seal { errno, .. } => matches!(
+                errno,
+                Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::EROFS
+            ),
+            _ => false,
+        }
+    }
 }
 
 /// Where a piece belongs: a run, and the first byte counted from the run's aligned start.
@@ -96,145 +119,110 @@ pub(crate) struct Place {
     pub(crate) at: u64,
 }
 
-/// The next piece of a transfer: where it stands in the source and where it goes.
+/// The next operation of a move.
 #[derive(Debug)]
-pub(crate) struct CutPiece {
+pub(crate) struct Cut {
     pub(crate) place: Place,
     pub(crate) file: u32,
     /// First byte in the file, on a page.
     pub(crate) offset: u64,
-    pub(crate) target: FillPiece,
+    pub(crate) verb: Verb,
+}
+
+/// What a move does.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Fetch(Box<Fetch>),
+    Store(Box<Storing>),
+    Free(Free),
+}
+
+/// What becomes of a move that has nothing in flight and nothing to cut.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It has more operations to cut.
+    Again,
+    /// It may be published, if it is still wanted, and dropped.
+    End,
+}
+
+/// One move.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    pub(crate) block: BlockId,
+    pub(crate) class: Class,
+    /// Order of use among the moves of a class: smaller is needed sooner.
+    pub(crate) due: u64,
+    /// Operations that have not come home.
+    pub(crate) in_flight: usize,
+    pub(crate) work: Work,
 }
 
 impl Transfer {
-    /// Starts a move; also says how many checksums its block has.
-    pub(crate) fn new(mut want: Want) -> (Self, usize) {
-        let (checks, count) = if want.is_checked {
-            run_checks(&want.spec)
-        } else {
-            (SmallVec::new(), 0)
+    /// The slot that is being filled; `None` once the move is cancelled or has failed.
+    pub(crate) fn slot(&self) -> Option<usize> {
+        let fill = match &self.work {
+            Work::Fetch(fetch) => fetch.fill.as_ref(),
+            Work::Store(store) => store.fill.as_ref(),
+            Work::Free(_) => None,
         };
-        let cutter = want.fill.cutter();
-        assert!(
-            cutter.left() >= want.spec.extent_bytes(),
-            "the extent holds {}",
-            want.block
-        );
-        let transfer = Self {
-            block: want.block,
-            class: want.class,
-            due: want.due,
-            fill: Some(want.fill),
-            in_flight: 0,
-            spec: want.spec,
-            cutter: Some(cutter),
-            run: 0,
-            run_cut: 0,
-            checks,
-            early: Vec::new(),
-        };
-        (transfer, count)
+        fill.map(FillLease::slot)
     }
 
-    /// Every piece has been cut, or none will be any more.
+    /// Every operation has been cut, or none will be any more.
     pub(crate) fn is_cut(&self) -> bool {
-        self.cutter.is_none()
+        match &self.work {
+            Work::Fetch(fetch) => fetch.is_cut(),
+            Work::Store(store) => store.is_cut(),
+            Work::Free(free) => free.is_cut(),
+        }
     }
 
-    /// Stops cutting and lets the slot go; pieces in flight keep their extent.
+    /// Cuts the next operation, of at most `most` bytes.
+    pub(crate) fn cut(&mut self, most: u64) -> Option<Cut> {
+        match &mut self.work {
+            Work::Fetch(fetch) => fetch.cut(most),
+            Work::Store(store) => store.cut(most),
+            Work::Free(free) => free.cut(),
+        }
+    }
+
+    /// Stops cutting and lets the slot go; operations in flight keep their extent.
     pub(crate) fn give_up(&mut self) -> Option<FillLease> {
-        self.cutter = None;
-        self.early.clear();
-        self.fill.take()
+        match &mut self.work {
+            Work::Fetch(fetch) => fetch.give_up(),
+            Work::Store(store) => store.give_up(),
+            Work::Free(_) => None,
+        }
     }
 
-    /// Cuts the next piece of at most `most` bytes, front to back.
-    pub(crate) fn cut(&mut self, most: u64) -> Option<CutPiece> {
-        let cutter = self.cutter.as_mut()?;
-        let run = self.spec.runs[self.run];
-        let left = run.aligned_len() - self.run_cut;
-        let place = Place {
-            run: self.run,
-            at: self.run_cut,
+    /// Nothing is in flight and nothing left to cut: what now?
+    pub(crate) fn advance(&mut self) -> Next {
+        let Work::Store(store) = &mut self.work else {
+            return Next::End;
         };
-        let target = cutter.cut(left.min(most));
-        self.run_cut += target.len() as u64;
-        if self.run_cut == run.aligned_len() {
-            (self.run, self.run_cut) = (self.run + 1, 0);
+        if store.fill.is_some() {
+            return store.advance();
         }
-        if self.run == self.spec.runs.len() {
-            self.cutter = None;
-        }
-        let offset = run.aligned_offset() + place.at;
-        Some(CutPiece {
-            place,
-            file: run.file,
-            offset,
-            target,
-        })
-    }
-
-    /// File of a run, for messages.
-    pub(crate) fn file_of(&self, run: usize) -> u32 {
-        self.spec.runs[run].file
-    }
-
-    /// Takes a piece that arrived whole; checks it, and what waited for it.
-    pub(crate) fn arrived(
-        &mut self,
-        place: Place,
-        piece: FillPiece,
-        sums: &mut BlockSums,
-    ) -> Result<(), Mismatch> {
-        if self.checks.is_empty() {
-            return Ok(());
-        }
-        self.early.push((place, piece));
-        let run = self.spec.runs[place.run];
-        let check = &mut self.checks[place.run];
-        loop {
-            // The run starts behind its phase; the first piece begins with the bytes before it.
-            let fed = check.fed();
-            let next = if fed == 0 { 0 } else { fed + run.phase() };
-            let wanted = Place {
-                run: place.run,
-                at: next,
-            };
-            let Some(index) = self.early.iter().position(|(place, _)| *place == wanted) else {
-                return Ok(());
-            };
-            let (_, piece) = self.early.swap_remove(index);
-            let skip = if fed == 0 { run.phase() } else { 0 };
-            let bytes = piece.bytes();
-            let end = (run.phase() + run.len - next).min(bytes.len() as u64);
-            check.feed(&bytes[skip as usize..end as usize], sums)?;
-            if check.fed() == run.len {
-                return Ok(());
+        match store.abandon() {
+            Some(free) => {
+                self.work = Work::Free(free);
+                Next::Again
             }
+            None => Next::End,
         }
     }
 
-    /// Publishes the block: everything has arrived and was checked.
-    pub(crate) fn publish(self) {
-        debug_assert!(
-            self.is_cut() && self.in_flight == 0,
-            "publish a complete transfer"
-        );
-        let parts: SmallVec<[PartRange; 8]> = self
-            .spec
-            .parts
-            .iter()
-            .map(|part| {
-                let run = usize::from(part.run);
-                let start = self.spec.run_start(run) + self.spec.runs[run].phase();
-                PartRange {
-                    offset: start + part.offset,
-                    len: part.len,
-                }
-            })
-            .collect();
-        self.fill
-            .expect("neither cancelled nor failed")
-            .publish(parts);
+    /// Publishes a move that is still wanted; says whether it was one.
+    pub(crate) fn publish(self, sums: &SumStore) -> bool {
+        if self.slot().is_none() {
+            return false;
+        }
+        match self.work {
+            Work::Fetch(fetch) => fetch.publish(self.block, sums),
+            Work::Store(store) => store.publish(self.block, sums),
+            Work::Free(_) => {}
+        }
+        true
     }
 }

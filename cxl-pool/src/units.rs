@@ -31,6 +31,21 @@ impl fmt::Display for BlockId {
     }
 }
 
+/// Index of a path among those of a mover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathId(usize);
+
+impl PathId {
+    pub const fn new(index: usize) -> Self {
+        Self(index)
+    }
+
+    /// Position in a slice that has one element per path.
+    pub const fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// A rate of a link or a limit, in bytes per second.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct BytesPerSec(f64);

@@ -8,7 +8,7 @@ use larder_pool::sys::lease::ReadLease;
 use larder_pool::sys::space::Extent;
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
-use larder_pool::units::BlockId;
+use larder_pool::units::{BlockId, PathId};
 use std::sync::Arc;
 
 /// Gathers rows of one tensor, one batch at a time.
@@ -78,10 +78,11 @@ impl Gatherer {
             class: Class::Demand,
             due: 0,
             is_checked: false,
+            pinned: None,
         };
         let extent = self.extent.take().expect("one batch at a time");
         assert!(
-            self.mover.want(request, extent).is_ok(),
+            self.mover.want(PathId::new(0), request, extent).is_ok(),
             "one batch at a time"
         );
         let lease = self.mover.wait(slot_of(self.block))?;

@@ -137,7 +137,9 @@ impl Machine<'_> {
             is_hidden_ready: false,
         };
         self.blocks(blocks.attention, |machine, lease, part, at| {
-            machine.attention_part(&mut layer, lease, part, at).map(Some)
+            machine
+                .attention_part(&mut layer, lease, part, at)
+                .map(Some)
         })?;
         if self.manifest.program.experts > 0 {
             return self.experts(index, class, count);
@@ -150,7 +152,13 @@ impl Machine<'_> {
                     count,
                 });
             }
-            Ok(Some(machine.product(lease, part, at, (Buf::H, Buf::X, Mode::Add), count)))
+            Ok(Some(machine.product(
+                lease,
+                part,
+                at,
+                (Buf::H, Buf::X, Mode::Add),
+                count,
+            )))
         })
     }
 

@@ -5,11 +5,9 @@
 //! like any block. Where a lower tier is given, full slices that find no room leave the fast tier
 //! for a home there, and stream back for every step.
 
-mod home;
 mod sequence;
 mod stream;
 
-pub use home::Home;
 pub use sequence::Sequence;
 
 use larder_pool::sys::space::GRANULE;

@@ -8,6 +8,7 @@ pub mod manifest;
 pub mod tokenizer;
 pub mod sample;
 
+pub mod home;
 pub mod backend;
 pub mod kv;
 pub mod layout;

@@ -8,13 +8,14 @@ mod open;
 mod probe;
 mod score;
 
-pub use generate::{GenerateOptions, Generated, StopReason};
-pub use open::{Resolved, SessionOptions, resolve};
+pub use generate::{GenerateOptions, Generated, PathUse, StopReason};
+pub use open::{LowerTier, Resolved, SessionOptions, resolve};
 
 use crate::backend::Backend;
 use crate::backend::work::WorkBuffers;
 use crate::gather::Gatherer;
-use crate::kv::{Home, KvError, Sequence};
+use crate::home::Home;
+use crate::kv::{KvError, Sequence};
 use crate::layout::{Layout, TooSmall};
 use crate::manifest::Manifest;
 use crate::stager::Stager;
@@ -190,7 +191,13 @@ impl Session {
             self.layout.stream_frames(frames)
         };
         let (mover, space) = (Arc::clone(&self.mover), Arc::clone(&self.space));
-        Ok(Sequence::new(kv, mover, space, self.homes.clone(), (frames, stream)))
+        Ok(Sequence::new(
+            kv,
+            mover,
+            space,
+            self.homes.clone(),
+            (frames, stream),
+        ))
     }
 
     /// Makes room for `tokens` tokens in all: the weights give way where they must.

@@ -28,7 +28,7 @@ use larder_pool::sys::slot::State;
 use larder_pool::sys::space::{Extent, Space};
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
-use larder_pool::units::BlockId;
+use larder_pool::units::{BlockId, PathId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -114,7 +114,7 @@ impl Stager {
             experts,
             specs,
             body_blocks: manifest.program.head.start as usize,
-            border: layout.kv_border(0),
+            border: layout.kv_border(0, 0),
             moved: vec![false; dense],
             frames: vec![None; layout.frames as usize],
             layout,
@@ -341,8 +341,9 @@ impl Stager {
             class: Class::Prefetch,
             due: place.pass * self.specs.len() as u64 + place.index as u64,
             is_checked: true,
+            pinned: None,
         };
-        let asked = self.mover.want(request, extent);
+        let asked = self.mover.want(PathId::new(0), request, extent);
         assert!(asked.is_ok(), "only the stager fills weight slots");
         self.moved[place.index] = true;
         self.fixed_ahead += if is_fixed { bytes } else { 0 };

@@ -4,17 +4,60 @@ use super::*;
 use crate::block::Run;
 use crate::clock::RealClock;
 use crate::source::Files;
+use crate::units::BytesPerSec;
 use larder_sys::driver::open_driver;
 use larder_sys::file::SourceFile;
+use larder_sys::io::{Done, Driver, Op};
 use larder_sys::mapping::Mapping;
 use larder_sys::space::Space;
 use std::path::Path as FsPath;
+use std::task::Waker;
 
 struct Bench {
     folder: tempfile::TempDir,
     data: Vec<u8>,
     space: Arc<Space>,
     mover: Mover,
+}
+
+/// A driver whose device goes away with the first operation.
+struct Broken {
+    taken: Vec<Op>,
+}
+
+impl Driver for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+
+    fn notes(&self) -> &[String] {
+        &[]
+    }
+
+    fn depth(&self) -> usize {
+        64
+    }
+
+    fn submit(&mut self, op: Op) -> Result<(), Op> {
+        self.taken.push(op);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn reap(&mut self, _done: &mut Vec<Done>, _wait: Duration) -> std::io::Result<()> {
+        if self.taken.is_empty() {
+            std::thread::yield_now();
+            return Ok(());
+        }
+        Err(std::io::Error::other("the device is gone"))
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::noop().clone()
+    }
 }
 
 fn bench(limit: Option<f64>) -> Bench {
@@ -27,10 +70,17 @@ fn bench(limit: Option<f64>) -> Bench {
     let parts = PathParts {
         name: "origin>dram".to_owned(),
         driver: open_driver(files.clone(), &space),
-        source: Box::new(Files(files)),
+        source: Box::new(Files(files.clone())),
         limit: limit.and_then(BytesPerSec::new),
     };
-    let mover = Mover::start(SlotTable::new(8), parts, Arc::new(RealClock::new()));
+    let broken = PathParts {
+        name: "broken>dram".to_owned(),
+        driver: Box::new(Broken { taken: Vec::new() }),
+        source: Box::new(Files(files)),
+        limit: None,
+    };
+    let paths = vec![parts, broken];
+    let mover = Mover::start(SlotTable::new(8), paths, Arc::new(RealClock::new()));
     Bench {
         folder,
         data,
@@ -40,6 +90,10 @@ fn bench(limit: Option<f64>) -> Bench {
 }
 
 fn ask(bench: &Bench, slot: usize, ranges: &[(u64, u64)]) -> bool {
+    ask_over(bench, PathId::new(0), slot, ranges)
+}
+
+fn ask_over(bench: &Bench, path: PathId, slot: usize, ranges: &[(u64, u64)]) -> bool {
     let runs: Vec<Run> = ranges
         .iter()
         .map(|&(offset, len)| Run {
@@ -57,8 +111,9 @@ fn ask(bench: &Bench, slot: usize, ranges: &[(u64, u64)]) -> bool {
         class: Class::Prefetch,
         due: slot as u64,
         is_checked: true,
+        pinned: None,
     };
-    bench.mover.want(request, extent).is_ok()
+    bench.mover.want(path, request, extent).is_ok()
 }
 
 #[test]
@@ -136,4 +191,23 @@ fn a_changed_or_cut_file_is_an_error_for_who_waits() {
         State::Absent,
         "cleared for the next try"
     );
+}
+
+#[test]
+fn a_path_that_ends_says_why_and_the_others_go_on() {
+    let bench = bench(None);
+    let broken = PathId::new(1);
+    assert!(ask_over(&bench, broken, 2, &[(0, 100_000)]));
+    let error = bench.mover.wait(2).expect_err("its device is gone");
+    assert!(error.to_string().contains("device is gone"), "{error}");
+    assert!(bench.mover.is_closed(broken) && !bench.mover.is_closed(PathId::new(0)));
+    assert!(ask_over(&bench, broken, 3, &[(0, 100_000)]), "still taken");
+    let error = bench.mover.wait(3).expect_err("but nobody serves it");
+    assert!(error.to_string().contains("device is gone"), "{error}");
+    assert!(ask(&bench, 3, &[(0, 100_000)]));
+    drop(bench.mover.wait(3).expect("the other path lives"));
+    drop(bench.mover.table().evict(3));
+    let Bench { mover, space, .. } = bench;
+    drop(mover);
+    assert_eq!(space.used_bytes(), 0);
 }

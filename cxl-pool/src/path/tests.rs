@@ -1,5 +1,7 @@
 //! The path in simulation: faults, order of classes, quarantine.
 
+mod tier;
+
 use super::*;
 use crate::block::{BlockSpec, Run};
 use crate::clock::VirtualClock;
@@ -9,13 +11,18 @@ use larder_sys::mapping::Mapping;
 use larder_sys::slot::State;
 use larder_sys::space::Space;
 use parking_lot::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<(usize, MoveError)>>>);
+struct Log(Arc<Mutex<Vec<(usize, MoveError)>>>, Arc<AtomicUsize>);
 
 impl Outcome for Log {
     fn failed(&self, slot: usize, error: MoveError) {
         self.0.lock().push((slot, error));
+    }
+
+    fn closed(&self) {
+        self.1.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -31,17 +38,22 @@ struct World {
 fn world(seed: u64, link: Link, limit: Option<f64>) -> World {
     let mut random = SplitMix(seed);
     let data: Vec<u8> = (0..2_000_000).map(|_| random.next_u64() as u8).collect();
-    let files = MemoryFiles(Arc::new(vec![data]));
+    let files = MemoryFiles::new(vec![data]);
     let clock = VirtualClock::default();
     let log = Log::default();
-    let path = Path::new(
-        Box::new(SimDriver::new(files.clone(), clock.clone(), link, seed)),
-        Box::new(files.clone()),
-        Arc::new(clock.clone()),
-        Box::new(log.clone()),
-        Arc::default(),
-        limit.and_then(BytesPerSec::new),
-    );
+    let parts = PathParts {
+        name: "origin>dram".to_owned(),
+        driver: Box::new(SimDriver::new(files.clone(), clock.clone(), link, seed)),
+        source: Box::new(files.clone()),
+        limit: limit.and_then(BytesPerSec::new),
+    };
+    let around = Around {
+        clock: Arc::new(clock.clone()),
+        outcome: Box::new(log.clone()),
+        counters: Arc::default(),
+        sums: Arc::default(),
+    };
+    let path = Path::new(parts, around);
     let space = Space::mapped(Mapping::new(4 << 20).expect("memory"));
     World {
         clock,
@@ -81,6 +93,7 @@ impl World {
             due: slot as u64,
             fill,
             is_checked: true,
+            pinned: None,
         });
     }
 
@@ -101,7 +114,7 @@ impl World {
             return false;
         };
         assert!(
-            lease.part(0) == &self.files.0[0][offset as usize..(offset + len) as usize],
+            lease.part(0) == self.files.bytes(0, offset, len),
             "a ready block has the file's bytes"
         );
         drop(lease);
@@ -184,7 +197,7 @@ fn the_busy_share_tells_a_full_link_from_an_idle_one() {
     let mut world = world(3, link(0.0, 0.0, 0.0), Some(10e6));
     world.want(0, Class::Prefetch, 0, 1_000_000);
     world.run_until_idle();
-    let busy = world.path.counters.busy_ns.load(Ordering::Relaxed) as f64;
+    let busy = world.path.around.counters.busy_ns.load(Ordering::Relaxed) as f64;
     let total = world.clock.now().get() as f64;
     assert!(busy / total > 0.9, "{busy} of {total}");
 }

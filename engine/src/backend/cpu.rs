@@ -47,7 +47,15 @@ pub fn work_shape(shape: &StepShape, quantises: bool) -> WorkShape {
     } else {
         0
     };
-    let dense = WorkShape::dense(shape.dim, attention, kv, shape.ffn, shape.vocab, shape.heads, quantised);
+    let dense = WorkShape::dense(
+        shape.dim,
+        attention,
+        kv,
+        shape.ffn,
+        shape.vocab,
+        shape.heads,
+        quantised,
+    );
     match shape.experts {
         Some(experts) => dense.with_experts(experts.count, experts.picked),
         None => dense,

@@ -225,7 +225,14 @@ mod tests {
         for arguments in [
             &["--fast", "2MiB", "--tier", "origin,limit=5MB/s"][..],
             &["--tier", "dram=2MiB", "--tier", "origin,limit=5MB/s"],
-            &["--fast", "2MiB", "--tier", "dram=2048KiB", "--tier", "origin,limit=5MB"],
+            &[
+                "--fast",
+                "2MiB",
+                "--tier",
+                "dram=2048KiB",
+                "--tier",
+                "origin,limit=5MB",
+            ],
         ] {
             let options = resolve(arguments).expect("good use");
             assert_eq!(options.fast_bytes, Some(2 << 20), "{arguments:?}");
@@ -249,7 +256,10 @@ mod tests {
                 "dram: given twice",
             ),
             (&["--tier", "vfio=0000:03:00.0"], "no such tier yet"),
-            (&["--tier", "hbm=sim,1MiB", "--tier", "dram=2MiB"], "two sizes"),
+            (
+                &["--tier", "hbm=sim,1MiB", "--tier", "dram=2MiB"],
+                "two sizes",
+            ),
             (&["--threads", "0"], "--threads 0"),
             (&["--context", "0"], "--context 0"),
             (&["--kernels", "mmx"], "possible values"),

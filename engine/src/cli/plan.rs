@@ -74,7 +74,7 @@ fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
     let mut step = demand(session);
     step.missed_bytes = missed_bytes(session, &step);
     let paths = [PathBound {
-        name: session.mover().info().name.clone(),
+        name: session.mover().paths()[0].name.clone(),
         bandwidth: origin,
         capacity: u64::MAX,
     }];

@@ -8,7 +8,6 @@ use crate::session::{Generated, Session};
 use larder_pool::sys::limits::resident_bytes;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Models and runs below these are not probed: their bound is an estimate.
@@ -83,9 +82,11 @@ fn replay(session: &Session, demand: &Demand, position: u64, steps: usize) -> (f
 
 /// Things about this host that the reader should know, each once.
 pub(super) fn notes(session: &Session) -> Vec<String> {
-    let info = session.mover().info();
-    let mut notes = vec![format!("{} by {}", info.name, info.driver)];
-    notes.extend(info.notes.iter().cloned());
+    let mut notes = Vec::new();
+    for info in session.mover().paths() {
+        notes.push(format!("{} by {}", info.name, info.driver));
+        notes.extend(info.notes.iter().cloned());
+    }
     notes.extend(session.buffered_files().map(|path| {
         format!(
             "{} is read through the page cache: its file system has no O_DIRECT",
@@ -120,7 +121,7 @@ impl RunReport {
         let positions = first..first + made.decode_steps as u64;
         let middle = first + made.decode_steps as u64 / 2;
         let (lru, optimal) = replay(session, &step, middle, made.decode_steps);
-        let path = session.mover().info().name.clone();
+        let path = session.mover().paths()[0].name.clone();
         let paths = [PathBound {
             name: path.clone(),
             bandwidth: origin,
@@ -139,7 +140,12 @@ impl RunReport {
         };
         let need: f64 = positions.map(|position| step.need_bytes(position)).sum();
         let counters = session.stager().counters();
-        let moved = session.mover().counters().bytes.load(Ordering::Relaxed);
+        let names = session.mover().paths().iter().map(|path| path.name.clone());
+        let names: Vec<String> = names.collect();
+        let mut moved: Vec<u64> = session.path_use().iter().map(|path| path.bytes).collect();
+        moved[0] -= session.probed_bytes();
+        let arrived: u64 = made.decode_paths.iter().map(|path| path.bytes).sum();
+        let busiest = made.decode_paths.iter().map(|path| path.busy).max();
         Self {
             text,
             tokens: made.tokens.clone(),
@@ -150,15 +156,16 @@ impl RunReport {
             prefill_tok_s: prompt_tokens as f64 / made.first_token.as_secs_f64(),
             fast_bytes: session.space().peak_bytes(),
             peak_bytes: peak_bytes.max(resident_bytes()),
-            bytes_moved: BTreeMap::from([(path.clone(), moved - session.probed_bytes())]),
-            bytes_over_need: (need > 0.0).then(|| made.decode_bytes as f64 / need),
+            bytes_moved: names.iter().cloned().zip(moved).collect(),
+            bytes_over_need: (need > 0.0).then(|| arrived as f64 / need),
             hits: counters.hits,
             misses: counters.misses,
             stall_ms: counters.stall.as_secs_f64() * 1e3,
-            link_busy: per_second(made.decode_busy.as_secs_f64()),
-            link_mb_s: per_second(made.decode_bytes as f64 / 1e6)
-                .map(|speed| (path, speed))
+            link_busy: busiest.and_then(|busy| per_second(busy.as_secs_f64())),
+            link_mb_s: names
                 .into_iter()
+                .zip(&made.decode_paths)
+                .filter_map(|(name, path)| Some((name, per_second(path.bytes as f64 / 1e6)?)))
                 .collect(),
             bound_tok_s,
             bound_by,

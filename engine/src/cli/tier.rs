@@ -104,7 +104,9 @@ pub(super) fn parse_tier(text: &str, whole: impl FnOnce() -> u64) -> Result<Tier
             let size = second.ok_or_else(|| wrong(format!("give its size, nvme={folder},8GiB")))?;
             let bytes = parse_size(size, || 0).map_err(wrong)?;
             if bytes == 0 {
-                return Err(wrong(format!("'{size}' is no size of a folder; give bytes")));
+                return Err(wrong(format!(
+                    "'{size}' is no size of a folder; give bytes"
+                )));
             }
             let (folder, limit) = (folder.into(), options(&["limit"])?.limit);
             Ok(TierSpec::Nvme {
@@ -113,7 +115,9 @@ pub(super) fn parse_tier(text: &str, whole: impl FnOnce() -> u64) -> Result<Tier
                 limit,
             })
         }
-        ("nvme", _) => Err(wrong("give its folder and size, nvme=/var/spill,8GiB".to_owned())),
+        ("nvme", _) => Err(wrong(
+            "give its folder and size, nvme=/var/spill,8GiB".to_owned(),
+        )),
         ("remote", Some(place)) => {
             let address = parse_address(place).map_err(wrong)?;
             let Options {
@@ -141,7 +145,9 @@ pub(super) fn parse_address(text: &str) -> Result<String, String> {
         return Err(format!("'{text}' is no node; give tcp://HOST:PORT"));
     };
     let has_port = rest.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']'))
+        !host.is_empty()
+            && port.parse::<u16>().is_ok()
+            && (!host.contains(':') || host.ends_with(']'))
     });
     if has_port {
         return Ok(rest.to_owned());

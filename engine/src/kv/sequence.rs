@@ -3,9 +3,9 @@
 //! Life of a slice: appended to (a tail), full and resident; if there is no room for it to stay,
 //! written home and dropped; then fetched for every step into a frame of the stream.
 
-use super::home::{Home, Homes};
 use super::stream::{Place, Stream};
 use super::{KvError, KvLayout, SliceAt};
+use crate::home::{Home, Homes};
 use larder_pool::mover::Mover;
 use larder_pool::sys::lease::{AppendLease, ReadLease, SlotTable};
 use larder_pool::sys::space::{Extent, Space};
@@ -350,7 +350,6 @@ impl Sequence {
         self.stream.end_step();
         self.harvest();
     }
-
 }
 
 impl Drop for Sequence {

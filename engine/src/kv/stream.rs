@@ -3,8 +3,8 @@
 //! Slices come in the order in which steps read them, layer by layer, as many ahead as there are
 //! frames, across the end of a step into the next. One is leased at a time, the oldest first.
 
-use super::home::Homes;
 use super::{KvLayout, SliceAt};
+use crate::home::Homes;
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::sys::slot::State;
 use larder_pool::sys::space::Extent;
@@ -93,13 +93,7 @@ impl Stream {
         };
     }
 
-    pub(super) fn ask(
-        &mut self,
-        homes: &Homes,
-        layout: &KvLayout,
-        place: Place,
-        target: Extent,
-    ) {
+    pub(super) fn ask(&mut self, homes: &Homes, layout: &KvLayout, place: Place, target: Extent) {
         self.due += 1;
         homes.fetch(layout.slice(place.at), Class::Prefetch, self.due, target);
         self.held.push_back(place);

@@ -6,7 +6,7 @@ use crate::kv::{KvError, Sequence};
 use crate::session::{Prefill, Session, SessionError};
 use crate::stager::Passes;
 use larder_cpu::Class;
-use larder_pool::path::PathCounters;
+use larder_pool::units::PathId;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -34,6 +34,14 @@ pub enum StopReason {
     Caller,
 }
 
+/// What a path did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathUse {
+    pub bytes: u64,
+    /// Time in which its window was full.
+    pub busy: Duration,
+}
+
 /// What was generated, and how long it took.
 #[derive(Clone, Debug)]
 pub struct Generated {
@@ -45,9 +53,8 @@ pub struct Generated {
     pub decode: Duration,
     /// Steps in that time.
     pub decode_steps: usize,
-    /// Bytes that the path moved in that time, and its busy time.
-    pub decode_bytes: u64,
-    pub decode_busy: Duration,
+    /// What each path did in that time, by path id.
+    pub decode_paths: Vec<PathUse>,
     /// Time the engine slept for blocks in that time.
     pub decode_stall: Duration,
 }
@@ -82,13 +89,12 @@ impl Session {
             first_token: start.elapsed(),
             decode: Duration::ZERO,
             decode_steps: 0,
-            decode_bytes: 0,
-            decode_busy: Duration::ZERO,
+            decode_paths: Vec::new(),
             decode_stall: Duration::ZERO,
         };
         self.stager.start_decode();
         let begun = Instant::now();
-        let before = self.mark();
+        let before = (self.path_use(), self.stall(&sequence));
         while made.tokens.len() < count {
             let token = pick(&mut logits)?;
             if options.stop.contains(&token) {
@@ -106,22 +112,30 @@ impl Session {
             }
         }
         made.decode = begun.elapsed();
-        let after = self.mark();
-        made.decode_bytes = after.0 - before.0;
-        made.decode_busy = after.1.saturating_sub(before.1);
-        made.decode_stall = after.2.saturating_sub(before.2);
+        made.decode_paths = self.path_use();
+        for (path, before) in made.decode_paths.iter_mut().zip(before.0) {
+            path.bytes -= before.bytes;
+            path.busy = path.busy.saturating_sub(before.busy);
+        }
+        made.decode_stall = self.stall(&sequence).saturating_sub(before.1);
         Ok(made)
     }
 
-    /// Bytes moved, busy time of the path and stall so far.
-    fn mark(&self) -> (u64, Duration, Duration) {
-        let counters: &PathCounters = self.mover.counters();
-        let busy = Duration::from_nanos(counters.busy_ns.load(Ordering::Relaxed));
-        (
-            counters.bytes.load(Ordering::Relaxed),
-            busy,
-            self.stager.counters().stall,
-        )
+    /// What each path has done so far, by path id.
+    pub fn path_use(&self) -> Vec<PathUse> {
+        let count = self.mover.paths().len();
+        let paths = (0..count).map(|path| self.mover.counters(PathId::new(path)));
+        paths
+            .map(|counters| PathUse {
+                bytes: counters.bytes.load(Ordering::Relaxed),
+                busy: Duration::from_nanos(counters.busy_ns.load(Ordering::Relaxed)),
+            })
+            .collect()
+    }
+
+    /// Time that the engine slept for weights and KV so far.
+    fn stall(&self, sequence: &Sequence) -> Duration {
+        self.stager.counters().stall + sequence.stall()
     }
 
     /// Runs the prompt; the logits of its last token come back.

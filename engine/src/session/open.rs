@@ -20,6 +20,7 @@ use larder_pool::sys::mapping::Mapping;
 use larder_pool::sys::space::Space;
 use larder_pool::table::block_table;
 use larder_pool::units::{BlockId, BytesPerSec, SLICE_TOKENS};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Context when nothing else is said, at most, in tokens.
@@ -202,7 +203,7 @@ impl Session {
             limit: resolved.origin_limit,
         };
         let clock = Arc::new(RealClock::new());
-        let mover = Arc::new(Mover::start(Arc::clone(&table), parts, clock));
+        let mover = Arc::new(Mover::start(Arc::clone(&table), vec![parts], clock));
 
         let work = WorkBuffers::new(&needs.work, BASE_ROWS, BASE_ROWS, &space, Space::alloc_low)
             .expect("the layout keeps the work area free");

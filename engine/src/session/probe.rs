@@ -8,7 +8,7 @@ use larder_pool::mover::Request;
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
-use larder_pool::units::BlockId;
+use larder_pool::units::{BlockId, PathId};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,9 +47,10 @@ impl Session {
                 class: Class::Prefetch,
                 due: next as u64,
                 is_checked: true,
+                pinned: None,
             };
             assert!(
-                self.mover.want(request, extent).is_ok(),
+                self.mover.want(PathId::new(0), request, extent).is_ok(),
                 "the arena holds no weights"
             );
             waiting.push_back(next);

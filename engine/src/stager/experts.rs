@@ -18,7 +18,7 @@ use larder_pool::sys::slot::State;
 use larder_pool::sys::space::{Extent, Space};
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
-use larder_pool::units::BlockId;
+use larder_pool::units::{BlockId, PathId};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -248,8 +248,9 @@ impl ExpertCache {
             class,
             due: self.due,
             is_checked: true,
+            pinned: None,
         };
-        let asked = self.mover.want(request, extent);
+        let asked = self.mover.want(PathId::new(0), request, extent);
         assert!(asked.is_ok(), "only the cache fills the slots of experts");
         self.frames[frame] = Some(block);
         self.frame_of[index] = Some(frame);

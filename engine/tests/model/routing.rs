@@ -46,7 +46,9 @@ impl LayerPicks {
         let all: u32 = self.counts.iter().sum();
         let share = |count: u32| f64::from(count) / f64::from(all);
         let picked = self.counts.iter().filter(|&&count| count > 0);
-        picked.map(|&count| -share(count) * share(count).log2()).sum()
+        picked
+            .map(|&count| -share(count) * share(count).log2())
+            .sum()
     }
 
     /// Share of the picks that go to the quarter of the experts picked most.
@@ -69,7 +71,9 @@ fn the_demo_model_spreads_its_picks() {
     let experts = session.manifest().config.experts.expect("has experts");
     let layers = session.manifest().config.layers;
     let first = session.manifest().program.dense_blocks();
-    let mut routed: Vec<LayerPicks> = (0..layers).map(|_| LayerPicks::new(experts.count)).collect();
+    let mut routed: Vec<LayerPicks> = (0..layers)
+        .map(|_| LayerPicks::new(experts.count))
+        .collect();
     let prompts = assets().join("golden/larder-story/prompts.txt");
     let prompts = std::fs::read_to_string(prompts).expect("prompts");
     for prompt in prompts.lines().take(STORIES) {

@@ -67,7 +67,7 @@ fn a_small_budget_moves_more_than_the_file_holds() {
     assert_eq!(ids.len(), 24);
     let moved = session
         .mover()
-        .counters()
+        .counters(larder_pool::units::PathId::new(0))
         .bytes
         .load(std::sync::atomic::Ordering::Relaxed);
     assert!(

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::mapping::Mapping;
+use crate::slot::PartRange;
 use crate::space::{GRANULE, Space};
+use smallvec::SmallVec;
 
 fn memory(granules: u64) -> Arc<Space> {
     Space::mapped(Mapping::new(granules * GRANULE).expect("a few pages"))

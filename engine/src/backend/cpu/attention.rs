@@ -105,9 +105,7 @@ impl CpuBackend {
             .expect("work buffers are set before a step begins");
         let (kv, heads, rows) = (shape.kv, shape.heads, step.positions.len());
         let full = slices.full.iter().map(|lease| lease.part(0));
-        let tails = tails
-            .iter()
-            .map(|lease| &lease.bytes()[..kv.slice_bytes()]);
+        let tails = tails.iter().map(|lease| &lease.bytes()[..kv.slice_bytes()]);
         let all: Vec<&[u8]> = full.chain(tails).collect();
         let segment = Segment {
             first_slice: slices.first,

@@ -1,13 +1,13 @@
-//! A home of KV: a lower tier that full slices go to when the fast tier has no room for them.
+//! Homes: lower tiers that keep blocks the fast tier has no room for.
 
 use larder_pool::block::stored_spec;
-use larder_pool::mover::{Mover, PathId, Request, Store};
+use larder_pool::mover::{Mover, Request, Store};
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::sys::slot::State;
 use larder_pool::sys::space::{Extent, Space};
 use larder_pool::table::{home_slot, slot_of};
 use larder_pool::transfer::{Class, MoveError};
-use larder_pool::units::BlockId;
+use larder_pool::units::{BlockId, PathId};
 use std::sync::Arc;
 
 /// See the module.
@@ -24,14 +24,14 @@ pub struct Home {
 
 /// The homes of a session, the fastest first, each with a slot of its own per block.
 #[derive(Clone)]
-pub(super) struct Homes {
-    pub(super) list: Vec<Home>,
-    pub(super) mover: Arc<Mover>,
+pub struct Homes {
+    pub list: Vec<Home>,
+    pub mover: Arc<Mover>,
 }
 
 impl Homes {
-    /// Starts to write a ready slice to the first home that takes it; `false` if none does.
-    pub(super) fn store(&self, block: BlockId, from: &ReadLease, bytes: u64) -> bool {
+    /// Starts to write a ready block to the first home that takes it; `false` if none does.
+    pub fn store(&self, block: BlockId, from: &ReadLease, bytes: u64) -> bool {
         for (n, home) in self.list.iter().enumerate() {
             if self.mover.is_closed(home.write) {
                 continue;
@@ -53,31 +53,33 @@ impl Homes {
         false
     }
 
-    /// The home that the slice is being written to, or has been.
-    pub(super) fn of(&self, block: BlockId) -> Option<usize> {
+    /// The home that the block is being written to, or has been.
+    pub fn of(&self, block: BlockId) -> Option<usize> {
         let table = self.mover.table();
         (0..self.list.len()).find(|&n| table.state(home_slot(block, n)) != State::Absent)
     }
 
-    /// The slice is readable at home.
-    pub(super) fn has(&self, block: BlockId) -> bool {
+    /// The block is readable at home.
+    pub fn has(&self, block: BlockId) -> bool {
         let table = self.mover.table();
         (0..self.list.len()).any(|n| table.state(home_slot(block, n)) == State::Ready)
     }
 
-    /// Waits until the slice is at home.
-    pub(super) fn wait(&self, block: BlockId) -> Result<(), MoveError> {
+    /// Waits until the block is at home.
+    pub fn wait(&self, block: BlockId) -> Result<(), MoveError> {
         match self.of(block) {
             Some(n) => self.mover.wait(home_slot(block, n)).map(drop),
             None => Ok(()),
         }
     }
 
-    /// Asks for a slice that is at home.
-    pub(super) fn fetch(&self, block: BlockId, class: Class, due: u64, target: Extent) {
-        let n = self.of(block).expect("a slice that left has a home");
+    /// Asks for a block that is at home.
+    pub fn fetch(&self, block: BlockId, class: Class, due: u64, target: Extent) {
+        let n = self.of(block).expect("a block that left has a home");
         let table = self.mover.table();
-        let stored = table.pin(home_slot(block, n)).expect("a slice leaves when it is at home");
+        let stored = table
+            .pin(home_slot(block, n))
+            .expect("a block leaves when it is at home");
         let request = Request {
             block,
             slot: slot_of(block),
@@ -88,11 +90,11 @@ impl Homes {
             pinned: Some(stored),
         };
         let asked = self.mover.want(self.list[n].read, request, target);
-        assert!(asked.is_ok(), "only its sequence fills a slice");
+        assert!(asked.is_ok(), "only its sequence fills a block");
     }
 
-    /// Nobody reads the slice any more. A write under way ends first.
-    pub(super) fn free(&self, block: BlockId) {
+    /// Nobody reads the block any more. A write under way ends first.
+    pub fn free(&self, block: BlockId) {
         for (n, home) in self.list.iter().enumerate() {
             let slot = home_slot(block, n);
             if self.mover.table().state(slot) == State::Filling {
@@ -100,12 +102,13 @@ impl Homes {
                 let _ = self.mover.wait(slot);
             }
             if self.mover.table().state(slot) == State::Ready {
-                self.mover.free(home.write, slot);
+                let freed = self.mover.free(home.write, slot);
+                assert!(freed, "nobody reads {block} any more");
             }
         }
     }
 
-    pub(super) fn names(&self) -> String {
+    pub fn names(&self) -> String {
         let names: Vec<&str> = self.list.iter().map(|home| home.name.as_str()).collect();
         names.join(", ")
     }
