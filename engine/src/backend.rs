@@ -10,6 +10,8 @@ pub mod work;
 
 pub mod cpu;
 
+pub mod sim;
+
 use crate::config::Experts;
 use larder_cpu::{Class, KvShape, Mode, WeightType};
 use larder_pool::sys::lease::{AppendLease, ReadLease};
@@ -124,6 +126,13 @@ pub struct Completed {
     pub tails: Vec<AppendLease>,
     /// Experts by row and rank.
     pub picks: Vec<u32>,
+}
+
+impl Completed {
+    /// Nothing came back.
+    pub const fn is_empty(&self) -> bool {
+        self.tails.is_empty() && self.picks.is_empty()
+    }
 }
 
 /// Names an operation that was enqueued.

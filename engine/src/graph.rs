@@ -186,7 +186,8 @@ impl Machine<'_> {
     /// completed. Waits for the oldest when more are under way than the backend may run ahead.
     fn retire(&mut self, token: Token, held: Held) -> Result<(), KvError> {
         self.pending.push_back((token, held));
-        while self.pending.len() > self.backend.blocks_ahead() {
+        let ahead = self.backend.blocks_ahead().min(self.stager.blocks_ahead());
+        while self.pending.len() > ahead {
             self.finish_oldest()?;
         }
         Ok(())

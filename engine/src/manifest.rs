@@ -4,6 +4,7 @@
 //! architecture, tensors, shapes and types are what the graph needs. Opening reads headers only.
 
 mod error;
+pub mod files;
 mod stored;
 pub mod gguf;
 mod safetensors;
@@ -33,9 +34,7 @@ use larder_pool::units::BlockId;
 use shape::ReadAt;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A tensor of the model: a matrix of whole rows, or a vector as one row.
@@ -148,8 +147,8 @@ impl Manifest {
     /// Checks a container and cuts it into blocks.
     pub fn from_container(container: &Container) -> Result<Self, ModelError> {
         Self::build(container, &mut |file, offset, buffer| {
-            let file = File::open(&container.files[file as usize].path)?;
-            file.read_exact_at(buffer, offset)
+            let path = &container.files[file as usize].path;
+            container.source.read_exact_at(path, buffer, offset)
         })
     }
 

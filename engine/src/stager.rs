@@ -132,6 +132,15 @@ impl Stager {
         self.counters
     }
 
+    /// Blocks that operations may hold at once without one more being out of room.
+    pub fn blocks_ahead(&self) -> usize {
+        if self.frames.is_empty() {
+            usize::MAX
+        } else {
+            self.frames.len() - 1
+        }
+    }
+
     /// Says which passes come; the current pass has ended or none has begun.
     pub fn expect(&mut self, passes: Passes) -> Result<(), MoveError> {
         self.passes = passes;

@@ -131,7 +131,7 @@ impl Tokenizer {
     pub fn open(container: &Container) -> Result<Option<Self>, TokenizerError> {
         let special = container.special_tokens();
         let Some(metadata) = container.metadata() else {
-            return folder::open(&container.path, special);
+            return folder::open(&container.path, &container.source, special);
         };
         match metadata.str("tokenizer.ggml.model") {
             None => Ok(None),

@@ -298,7 +298,7 @@ impl Backend for CpuBackend {
         let token = self.next_token;
         self.next_token += 1;
         let completed = self.run(op);
-        if !completed.tails.is_empty() || !completed.picks.is_empty() {
+        if !completed.is_empty() {
             self.completed.insert(token, completed);
         }
         Token(token)

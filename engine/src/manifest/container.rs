@@ -7,11 +7,11 @@ mod folder;
 mod shards;
 
 use super::error::{ModelError, Quoted};
+use super::files::ModelFiles;
 use super::gguf::{self, Metadata};
 use super::hf::{HfConfig, HfGeneration, TokenIds};
 use super::stored::StoredTensor;
 use std::collections::HashSet;
-use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -62,29 +62,27 @@ pub struct Container {
     pub files: Vec<SourceFile>,
     pub tensors: Vec<StoredTensor>,
     pub form: Form,
+    /// Where the files are read from.
+    pub source: ModelFiles,
 }
 
 impl Container {
     /// Opens a GGUF file (all its shards if it is the first of several) or a folder with
     /// `config.json`. Reads headers only.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let meta = fs::metadata(path).map_err(|e| ModelError::io(path, e))?;
-        if meta.is_dir() {
-            return folder::open(path);
-        }
-        if !meta.is_file() {
-            let found = "neither a file nor a folder";
-            return Err(ModelError::NotAModel {
-                path: path.to_path_buf(),
-                found,
-            });
+        Self::open_in(path, &ModelFiles::Disk)
+    }
+
+    /// Opens a model whose headers are read from `source`.
+    pub fn open_in(path: &Path, source: &ModelFiles) -> Result<Self, ModelError> {
+        let io = |error| ModelError::io(path, error);
+        if source.is_folder(path).map_err(io)? {
+            return folder::open(path, source);
         }
         let mut magic = Vec::new();
-        let mut file = File::open(path).map_err(|e| ModelError::io(path, e))?;
-        let read = (&mut file)
-            .take(gguf::MAGIC.len() as u64)
-            .read_to_end(&mut magic);
-        read.map_err(|e| ModelError::io(path, e))?;
+        let (file, _) = source.open(path).map_err(io)?;
+        let read = file.take(gguf::MAGIC.len() as u64).read_to_end(&mut magic);
+        read.map_err(io)?;
         if magic != gguf::MAGIC {
             let found = match path.extension().and_then(|ext| ext.to_str()) {
                 Some("safetensors") => "one file of a model folder",
@@ -96,7 +94,7 @@ impl Container {
                 found,
             });
         }
-        shards::open(path)
+        shards::open(path, source)
     }
 
     /// The metadata of a GGUF file.
@@ -169,14 +167,15 @@ impl Container {
     }
 }
 
-fn open_file(path: &Path) -> Result<(BufReader<File>, SourceFile), ModelError> {
-    let file = File::open(path).map_err(|e| ModelError::io(path, e))?;
-    let len = file.metadata().map_err(|e| ModelError::io(path, e))?.len();
-    let source = SourceFile {
+type OpenFile<'a> = (BufReader<Box<dyn Read + 'a>>, SourceFile);
+
+fn open_file<'a>(source: &'a ModelFiles, path: &Path) -> Result<OpenFile<'a>, ModelError> {
+    let (file, len) = source.open(path).map_err(|e| ModelError::io(path, e))?;
+    let found = SourceFile {
         path: path.to_path_buf(),
         len,
     };
-    Ok((BufReader::with_capacity(READ_BYTES, file), source))
+    Ok((BufReader::with_capacity(READ_BYTES, file), found))
 }
 
 fn insert_name(names: &mut HashSet<String>, name: &str, file: &Path) -> Result<(), ModelError> {

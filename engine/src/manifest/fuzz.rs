@@ -3,6 +3,7 @@
 //! The targets of `engine/fuzz` call these, and so does a short seeded run among the tests.
 
 use super::container::{Container, Form, SourceFile};
+use super::files::ModelFiles;
 use super::gguf::Header;
 use super::hf::{HfConfig, HfGeneration};
 use super::stored::StoredTensor;
@@ -68,6 +69,7 @@ fn build(tensors: Vec<StoredTensor>, form: Form, data: &[u8]) -> bool {
         files,
         tensors,
         form,
+        source: ModelFiles::Disk,
     };
     container.outline();
     let built = Manifest::build(&container, &mut |_, offset, buffer| {

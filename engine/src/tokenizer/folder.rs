@@ -2,24 +2,31 @@
 
 use super::{Encoder, Pieces, Tokenizer, TokenizerError, bpe, spm};
 use crate::manifest::SpecialTokens;
+use crate::manifest::files::ModelFiles;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::Path;
 
 /// Opens the folder's tokenizer, if it has one.
 pub(super) fn open(
     folder: &Path,
+    files: &ModelFiles,
     special: SpecialTokens,
 ) -> Result<Option<Tokenizer>, TokenizerError> {
     let path = folder.join("tokenizer.json");
-    if !path.exists() {
+    if !files.exists(&path) {
         return Ok(None);
     }
     let fail = |what: String| TokenizerError::File {
         path: path.clone(),
         what,
     };
-    let text = std::fs::read(&path).map_err(|error| fail(error.to_string()))?;
+    let mut text = Vec::new();
+    let read = files
+        .open(&path)
+        .and_then(|(mut file, _)| file.read_to_end(&mut text));
+    read.map_err(|error| fail(error.to_string()))?;
     let json: Value = serde_json::from_slice(&text).map_err(|error| fail(error.to_string()))?;
     check_model(&json["model"])?;
     let mut library =

@@ -2,12 +2,12 @@
 
 use super::{Container, FILES_MAX, Form, SourceFile, insert_name, open_file};
 use crate::manifest::error::{ModelError, Quoted};
+use crate::manifest::files::ModelFiles;
 use crate::manifest::safetensors;
 use crate::manifest::stored::StoredTensor;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -20,21 +20,21 @@ struct HfIndex {
 }
 
 /// Opens a folder with `config.json`; without weights it has no tensors.
-pub(super) fn open(path: &Path) -> Result<Container, ModelError> {
-    let Some(config) = read_json(&path.join("config.json"))? else {
+pub(super) fn open(path: &Path, source: &ModelFiles) -> Result<Container, ModelError> {
+    let Some(config) = read_json(source, &path.join("config.json"))? else {
         let found = "a folder without config.json";
         return Err(ModelError::NotAModel {
             path: path.to_path_buf(),
             found,
         });
     };
-    let generation = read_json(&path.join("generation_config.json"))?.unwrap_or_default();
-    let index: Option<HfIndex> = read_json(&path.join("model.safetensors.index.json"))?;
+    let generation = read_json(source, &path.join("generation_config.json"))?.unwrap_or_default();
+    let index: Option<HfIndex> = read_json(source, &path.join("model.safetensors.index.json"))?;
     let single = path.join("model.safetensors");
     let (files, tensors) = match index {
-        _ if single.exists() => read_safetensors(&[single])?,
-        Some(index) => read_indexed(path, &index)?,
-        None => read_safetensors(&list_safetensors(path)?)?,
+        _ if source.exists(&single) => read_safetensors(source, &[single])?,
+        Some(index) => read_indexed(source, path, &index)?,
+        None => read_safetensors(source, &list_safetensors(source, path)?)?,
     };
     let form = Form::Folder { config, generation };
     Ok(Container {
@@ -42,12 +42,16 @@ pub(super) fn open(path: &Path) -> Result<Container, ModelError> {
         files,
         tensors,
         form,
+        source: source.clone(),
     })
 }
 
 /// Reads a JSON file; `None` if there is no such file.
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ModelError> {
-    let (reader, source) = match open_file(path) {
+fn read_json<T: DeserializeOwned>(
+    files: &ModelFiles,
+    path: &Path,
+) -> Result<Option<T>, ModelError> {
+    let (reader, source) = match open_file(files, path) {
         Ok(opened) => opened,
         Err(ModelError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
             return Ok(None);
@@ -82,24 +86,24 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ModelError> 
 type Opened = (Vec<SourceFile>, Vec<StoredTensor>);
 
 /// Reads the headers of all `paths`; no tensor may be in two of them.
-fn read_safetensors(paths: &[PathBuf]) -> Result<Opened, ModelError> {
+fn read_safetensors(source: &ModelFiles, paths: &[PathBuf]) -> Result<Opened, ModelError> {
     let (mut files, mut tensors) = (Vec::new(), Vec::new());
     let mut names = HashSet::new();
     for path in paths {
-        let (reader, source) = open_file(path)?;
-        let header = safetensors::read_header(reader, source.len);
+        let (reader, file) = open_file(source, path)?;
+        let header = safetensors::read_header(reader, file.len);
         for mut tensor in header.map_err(|e| ModelError::header(path, e))? {
             tensor.file = files.len() as u32;
             insert_name(&mut names, &tensor.name, path)?;
             tensors.push(tensor);
         }
-        files.push(source);
+        files.push(file);
     }
     Ok((files, tensors))
 }
 
 /// Reads the files that the index names and checks that each holds what the index says.
-fn read_indexed(folder: &Path, index: &HfIndex) -> Result<Opened, ModelError> {
+fn read_indexed(source: &ModelFiles, folder: &Path, index: &HfIndex) -> Result<Opened, ModelError> {
     let path = folder.join("model.safetensors.index.json");
     let refuse = |detail| ModelError::Shards {
         path: path.clone(),
@@ -124,7 +128,7 @@ fn read_indexed(folder: &Path, index: &HfIndex) -> Result<Opened, ModelError> {
         )));
     }
     let paths: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
-    let (files, tensors) = read_safetensors(&paths)?;
+    let (files, tensors) = read_safetensors(source, &paths)?;
     let held: HashSet<(&str, &str)> = tensors
         .iter()
         .map(|tensor| {
@@ -147,14 +151,9 @@ fn read_indexed(folder: &Path, index: &HfIndex) -> Result<Opened, ModelError> {
 }
 
 /// Every `*.safetensors` of a folder without an index, in the order of their names.
-fn list_safetensors(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|e| ModelError::io(folder, e))? {
-        let path = entry.map_err(|e| ModelError::io(folder, e))?.path();
-        if path.extension().is_some_and(|ext| ext == "safetensors") {
-            paths.push(path);
-        }
-    }
+fn list_safetensors(source: &ModelFiles, folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let listed = source.list(folder, ".safetensors");
+    let mut paths = listed.map_err(|e| ModelError::io(folder, e))?;
     let (found, max) = (paths.len() as u64, FILES_MAX);
     if found > max {
         let detail = format!("has {found} safetensors files, expected at most {max}");

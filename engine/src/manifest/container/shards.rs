@@ -2,13 +2,14 @@
 
 use super::{Container, FILES_MAX, Form, SourceFile, insert_name, open_file};
 use crate::manifest::error::ModelError;
+use crate::manifest::files::ModelFiles;
 use crate::manifest::gguf::{self, Metadata};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Opens a GGUF file; all shards if it is the first of several.
-pub(super) fn open(path: &Path) -> Result<Container, ModelError> {
-    let (first, header) = read_gguf(path)?;
+pub(super) fn open(path: &Path, source: &ModelFiles) -> Result<Container, ModelError> {
+    let (first, header) = read_gguf(source, path)?;
     let mut files = vec![first];
     let mut tensors = header.tensors;
     let metadata = header.metadata;
@@ -17,7 +18,7 @@ pub(super) fn open(path: &Path) -> Result<Container, ModelError> {
         let shards = shard_paths(path, metadata.u64("split.no").unwrap_or(0), count)?;
         let mut names: HashSet<String> = tensors.iter().map(|t| t.name.clone()).collect();
         for (index, shard) in shards.iter().enumerate().skip(1) {
-            let (file, header) = read_gguf(shard)?;
+            let (file, header) = read_gguf(source, shard)?;
             if header.metadata.u64("split.no") != Some(index as u64) {
                 let detail = format!("split.no is not {index}; the shard is from another model");
                 return Err(ModelError::Shards {
@@ -39,13 +40,14 @@ pub(super) fn open(path: &Path) -> Result<Container, ModelError> {
         files,
         tensors,
         form: Form::Gguf(metadata),
+        source: source.clone(),
     })
 }
 
-fn read_gguf(path: &Path) -> Result<(SourceFile, gguf::Header), ModelError> {
-    let (reader, source) = open_file(path)?;
-    let header = gguf::Header::read(reader, source.len);
-    Ok((source, header.map_err(|e| ModelError::header(path, e))?))
+fn read_gguf(source: &ModelFiles, path: &Path) -> Result<(SourceFile, gguf::Header), ModelError> {
+    let (reader, file) = open_file(source, path)?;
+    let header = gguf::Header::read(reader, file.len);
+    Ok((file, header.map_err(|e| ModelError::header(path, e))?))
 }
 
 /// Paths of all shards, from the name of the first: `NAME-00001-of-00003.gguf`.

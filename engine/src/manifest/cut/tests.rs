@@ -21,6 +21,7 @@ fn manifest(llama: &Llama) -> Manifest {
         files,
         tensors: header.tensors,
         form,
+        source: super::super::files::ModelFiles::Disk,
     };
     Manifest::from_container(&container).expect("a right model")
 }
