@@ -26,3 +26,5 @@ pub mod path;
 pub mod sim;
 
 pub mod mover;
+
+pub mod spill;
