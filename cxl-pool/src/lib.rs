@@ -27,3 +27,5 @@ pub mod path;
 pub mod sim;
 
 pub mod mover;
+
+pub mod spill;

@@ -1,18 +1,28 @@
-//! Files of the origin tier: opened once, watched for change, read past the page cache.
+//! Files of tiers: those of the origin are opened once and watched for change; that of a spill is
+//! ours to write. Both go past the page cache where the file system allows it.
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
+use nix::unistd::{fdatasync, ftruncate};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-/// A file of the model could not be used.
+/// A file of a tier could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     #[error("open {}: {errno}", path.display())]
     Open { path: PathBuf, errno: Errno },
     #[error("open {}: not a regular file", path.display())]
     NotAFile { path: PathBuf },
+    #[error("give {} the size of {bytes} bytes: {errno}", path.display())]
+    Resize {
+        path: PathBuf,
+        bytes: u64,
+        errno: Errno,
+    },
+    #[error("sync {}: {errno}", path.display())]
+    Sync { path: PathBuf, errno: Errno },
     #[error("{} changed while it was in use ({what}); start again", path.display())]
     Changed { path: PathBuf, what: &'static str },
 }
@@ -37,26 +47,56 @@ impl Identity {
     }
 }
 
-/// A read-only file with its identity.
+/// Who may write a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writer {
+    /// Nobody: it must stay as it was opened.
+    Nobody,
+    /// This process.
+    Us,
+}
+
+/// A file with its identity.
 #[derive(Debug)]
 pub struct SourceFile {
     fd: OwnedFd,
     path: PathBuf,
     identity: Identity,
     direct: bool,
+    writer: Writer,
 }
 
 impl SourceFile {
-    /// Opens with `O_DIRECT` where the file system has it, else through the page cache.
+    /// Opens for reading, with `O_DIRECT` where the file system has it, else through the page
+    /// cache.
     pub fn open(path: &Path) -> Result<Self, FileError> {
+        Self::open_with(path, OFlag::O_RDONLY, Writer::Nobody)
+    }
+
+    /// Opens or makes a file of `bytes` bytes that this process writes; it takes room on the disk
+    /// as it is written.
+    pub fn open_written(path: &Path, bytes: u64) -> Result<Self, FileError> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW;
+        let mut file = Self::open_with(path, flags, Writer::Us)?;
+        ftruncate(&file.fd, bytes as libc::off_t).map_err(|errno| FileError::Resize {
+            path: path.to_owned(),
+            bytes,
+            errno,
+        })?;
+        file.identity.len = bytes as i64;
+        Ok(file)
+    }
+
+    fn open_with(path: &Path, flags: OFlag, writer: Writer) -> Result<Self, FileError> {
         let fail = |errno| FileError::Open {
             path: path.to_owned(),
             errno,
         };
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let (fd, direct) = match open(path, flags | OFlag::O_DIRECT, Mode::empty()) {
+        let flags = flags | OFlag::O_CLOEXEC;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let (fd, direct) = match open(path, flags | OFlag::O_DIRECT, mode) {
             Ok(fd) => (fd, true),
-            Err(Errno::EINVAL) => (open(path, flags, Mode::empty()).map_err(fail)?, false),
+            Err(Errno::EINVAL) => (open(path, flags, mode).map_err(fail)?, false),
             Err(errno) => return Err(fail(errno)),
         };
         let stat = fstat(&fd).map_err(fail)?;
@@ -70,10 +110,19 @@ impl SourceFile {
             path: path.to_owned(),
             identity: Identity::of(&stat),
             direct,
+            writer,
         })
     }
 
-    /// Fails if the file under the path is not the one that was opened, unchanged.
+    /// Makes sure that what was written is on the disk.
+    pub fn sync(&self) -> Result<(), FileError> {
+        fdatasync(&self.fd).map_err(|errno| FileError::Sync {
+            path: self.path.clone(),
+            errno,
+        })
+    }
+
+    /// Fails if the file under the path is not the one that was opened, or was changed by others.
     pub fn check(&self) -> Result<(), FileError> {
         let changed = |what| FileError::Changed {
             path: self.path.clone(),
@@ -84,7 +133,7 @@ impl SourceFile {
         if held.len != self.identity.len {
             return Err(changed("its size"));
         }
-        if held.modified != self.identity.modified {
+        if self.writer == Writer::Nobody && held.modified != self.identity.modified {
             return Err(changed("its modification time"));
         }
         let named = stat(&self.path).map_err(|_| changed("it was removed"))?;
@@ -161,6 +210,22 @@ mod tests {
             file.check()
                 .is_err_and(|e| e.to_string().contains("replaced"))
         );
+        std::fs::remove_file(&path).expect("remove");
+        assert!(
+            file.check()
+                .is_err_and(|e| e.to_string().contains("removed"))
+        );
+    }
+
+    #[test]
+    fn a_written_file_has_its_size_at_once_and_may_change_by_us_only() {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let path = folder.path().join("data");
+        let file = SourceFile::open_written(&path, 1 << 20).expect("made");
+        assert_eq!((file.len(), file.is_empty()), (1 << 20, false));
+        nix::sys::uio::pwrite(file.fd(), &[], 0).expect("may be written");
+        file.sync().expect("sync");
+        file.check().expect("ours");
         std::fs::remove_file(&path).expect("remove");
         assert!(
             file.check()

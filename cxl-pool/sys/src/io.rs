@@ -155,7 +155,11 @@ pub(crate) mod check {
         let len = data.len() as u64;
         fill.publish(SmallVec::from_slice(&[PartRange { offset: 0, len }]));
         assert!(table.pin(0).expect("ready").part(0) == data);
+        wakes(driver.as_mut());
+    }
 
+    fn wakes(driver: &mut dyn Driver) {
+        let mut done = Vec::new();
         let waker = driver.waker();
         let start = Instant::now();
         std::thread::scope(|scope| {
@@ -165,5 +169,56 @@ pub(crate) mod check {
                 .expect("reap");
         });
         assert!(done.is_empty() && start.elapsed() < Duration::from_secs(10));
+    }
+
+    /// Writes a block, seals and frees it; the file holds its bytes.
+    pub(crate) fn writes_files(open: impl Fn(Vec<Arc<SourceFile>>, Arc<Space>) -> Box<dyn Driver>) {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let path = folder.path().join("data");
+        let memory = Space::mapped(Mapping::new(LEN).expect("memory"));
+        let file = Arc::new(SourceFile::open_written(&path, LEN).expect("made"));
+        let mut driver = open(vec![file], Arc::clone(&memory));
+
+        let table = SlotTable::new(1);
+        let extent = memory.alloc_low(LEN).expect("room");
+        let mut fill = table.begin_fill(0, extent).expect("absent");
+        let mut piece = fill.cutter().cut(LEN);
+        let data: Vec<u8> = (0..LEN).map(|i| (i * 5 + i / 253) as u8).collect();
+        piece.bytes_mut().copy_from_slice(&data);
+        drop(piece);
+        fill.publish(SmallVec::from_slice(&[PartRange {
+            offset: 0,
+            len: LEN,
+        }]));
+        let lease = table.pin(0).expect("ready");
+        let seal = Seal {
+            len: LEN,
+            crcs: Arc::default(),
+        };
+        let writes = (0..LEN).step_by(1 << 20).map(|at| {
+            let verb = Verb::Write(lease.piece(at, 1 << 20));
+            (at, verb)
+        });
+        let ends = [(0, Verb::Seal(seal)), (0, Verb::Free)];
+        for (tag, (offset, verb)) in writes.chain(ends).enumerate() {
+            let op = Op {
+                tag: tag as u64,
+                file: 0,
+                offset,
+                verb,
+            };
+            assert!(driver.submit(op).is_ok(), "7 operations fit any depth");
+        }
+        let mut done = Vec::new();
+        while done.len() < 7 {
+            let wait = Duration::from_secs(10);
+            driver.reap(&mut done, wait).expect("reap");
+        }
+        for one in &done {
+            assert_eq!(one.outcome.expect("done"), one.verb.len());
+        }
+        drop(done);
+        assert_eq!(table.pins(0), 1, "completed pieces let their block go");
+        assert!(std::fs::read(&path).expect("read") == data);
     }
 }

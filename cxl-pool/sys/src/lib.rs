@@ -15,6 +15,7 @@
 
 pub mod futex;
 pub mod limits;
+pub mod lock;
 pub mod mapping;
 pub mod newfile;
 pub mod space;

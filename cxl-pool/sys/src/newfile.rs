@@ -26,10 +26,7 @@ pub struct NewFile {
 impl NewFile {
     /// Starts a file that will stand at `target`.
     pub fn create(target: &Path) -> io::Result<Self> {
-        let folder = match target.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(target);
         let Some(name) = target.file_name() else {
             return Err(io::Error::other("not a name for a file"));
         };
@@ -53,6 +50,14 @@ impl NewFile {
         })
     }
 
+    /// Gives the file its name once its bytes are on the disk, and waits until the name is too.
+    pub fn finish_synced(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        let folder = folder_of(&self.target).to_owned();
+        self.finish()?;
+        sync_folder(&folder)
+    }
+
     /// Gives the file its name, in place of an older file.
     pub fn finish(mut self) -> io::Result<()> {
         if !self.has_name {
@@ -65,6 +70,18 @@ impl NewFile {
         self.has_name = false;
         Ok(())
     }
+}
+
+fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Waits until the names in a folder, and those removed from it, are so on the disk.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 impl Write for NewFile {
@@ -105,6 +122,10 @@ mod tests {
                 (text.to_owned(), 1)
             );
         }
+        let mut synced = NewFile::create(&path).expect("create");
+        synced.write_all(b"three").expect("write");
+        synced.finish_synced().expect("finish");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "three");
         drop(NewFile::create(&path).expect("create"));
         assert_eq!(list(), 1);
         assert!(NewFile::create(&folder.path().join("none/out")).is_err());

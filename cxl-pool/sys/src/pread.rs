@@ -157,10 +157,15 @@ impl Drop for PreadDriver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::check::reads_files;
+    use crate::io::check::{reads_files, writes_files};
 
     #[test]
     fn reads_files_and_wakes() {
         reads_files(|files, _| Box::new(PreadDriver::new(&files.into(), Vec::new())));
+    }
+
+    #[test]
+    fn writes_files_and_completes_seals() {
+        writes_files(|files, _| Box::new(PreadDriver::new(&files.into(), Vec::new())));
     }
 }
