@@ -17,7 +17,9 @@ pub mod futex;
 pub mod limits;
 pub mod mapping;
 pub mod newfile;
+pub mod random;
 pub mod space;
+mod wake;
 
 pub mod slot;
 
@@ -30,3 +32,5 @@ pub mod pread;
 pub mod uring;
 
 pub mod driver;
+
+pub mod net;
