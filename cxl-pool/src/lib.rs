@@ -26,3 +26,8 @@ pub mod path;
 pub mod sim;
 
 pub mod mover;
+
+pub mod wire;
+
+pub mod node;
+pub mod remote;

@@ -34,3 +34,4 @@ pub mod uring;
 pub mod driver;
 
 pub mod net;
+pub mod tierfile;
