@@ -29,3 +29,7 @@ pub mod sim;
 pub mod mover;
 
 pub mod spill;
+pub mod wire;
+
+pub mod node;
+pub mod remote;

@@ -18,7 +18,9 @@ pub mod limits;
 pub mod lock;
 pub mod mapping;
 pub mod newfile;
+pub mod random;
 pub mod space;
+mod wake;
 
 pub mod slot;
 
@@ -31,3 +33,6 @@ pub mod pread;
 pub mod uring;
 
 pub mod driver;
+
+pub mod net;
+pub mod tierfile;

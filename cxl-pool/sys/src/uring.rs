@@ -6,13 +6,13 @@
 use crate::file::SourceFile;
 use crate::io::{Done, Driver, Op, Verb};
 use crate::space::Space;
+use crate::wake::WakeEvent;
 use io_uring::{IoUring, opcode, squeue, types};
 use nix::errno::Errno;
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 /// Entries of the submission queue, and operations in flight.
@@ -21,17 +21,6 @@ const DEPTH: u32 = 64;
 const BUFFER_MAX: u64 = 1 << 30;
 /// User data of the poll on the wake event.
 const WAKE_TAG: u64 = u64::MAX;
-
-/// The event that ends a wait.
-#[derive(Debug)]
-struct WakeEvent(EventFd);
-
-impl Wake for WakeEvent {
-    fn wake(self: Arc<Self>) {
-        // A full counter means a wake is pending already.
-        let _ = self.0.write(1);
-    }
-}
 
 /// See the module.
 pub struct UringDriver {
@@ -56,14 +45,12 @@ impl UringDriver {
         let ring = IoUring::builder().build(DEPTH)?;
         let fds: Vec<RawFd> = files.iter().map(|file| file.raw_fd()).collect();
         ring.submitter().register_files(&fds)?;
-        let wake =
-            EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let mut driver = Self {
             ring,
             slab: (0..DEPTH).map(|_| None).collect(),
             free: (0..DEPTH as u16).rev().collect(),
             at_once: Vec::new(),
-            wake: Arc::new(WakeEvent(wake)),
+            wake: WakeEvent::new()?,
             wake_armed: false,
             buffers: None,
             memory,
@@ -150,7 +137,7 @@ impl UringDriver {
         if self.wake_armed {
             return;
         }
-        let fd = types::Fd(self.wake.0.as_fd().as_raw_fd());
+        let fd = types::Fd(self.wake.raw_fd());
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32)
             .build()
             .user_data(WAKE_TAG);
@@ -162,7 +149,7 @@ impl UringDriver {
         let mut woken = false;
         for cqe in self.ring.completion() {
             if cqe.user_data() == WAKE_TAG {
-                let _ = self.wake.0.read();
+                self.wake.clear();
                 self.wake_armed = false;
                 woken = true;
                 continue;

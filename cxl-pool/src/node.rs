@@ -1,0 +1,309 @@
+//! A memory node: a host that lends memory, and a disk behind it, to engines elsewhere.
+//!
+//! One thread accepts; each connection has a thread and a channel of its own, so a client that is
+//! slow, silent or hostile holds up nobody else. What they share is the [`store`]. See
+//! `docs/PROTOCOL.md` for what is said on the wire.
+
+mod slab;
+
+mod names;
+
+mod store;
+
+mod disk;
+mod grants;
+
+mod session;
+
+mod answer;
+
+use crate::clock::{Clock, RealClock};
+use crate::wire::auth::TokenKey;
+use crate::wire::capability::Signer;
+use larder_sys::mapping::{MapError, Mapping};
+use larder_sys::net::socket::Listener;
+use larder_sys::net::{Transport, open_channel};
+use larder_sys::space::{GRANULE, Space};
+use parking_lot::Mutex;
+use session::{Ending, Session};
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use store::Store;
+
+/// Connections at a time.
+const CLIENTS_MAX: usize = 256;
+/// Silence after which what a connection lent or was granted is gone.
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+/// Stack of a connection's thread, in bytes.
+const STACK: usize = 256 << 10;
+
+/// A node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error(
+        "listen on {address}: not a loopback address, and no token; give --token-file or --insecure"
+    )]
+    Exposed { address: SocketAddr },
+    #[error("listen on {address}: {error}; give another --listen address")]
+    Listen {
+        address: SocketAddr,
+        error: std::io::Error,
+    },
+    #[error("lend {bytes} bytes: a node needs 4096 at least; give a larger --mem")]
+    TooSmall { bytes: u64 },
+    #[error(transparent)]
+    Memory(#[from] MapError),
+    #[error("open the disk tier in {}: {error}; give another folder", path.display())]
+    Disk {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    #[error("start the node: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// What a node lends, and to whom.
+#[derive(Debug)]
+pub struct NodeOptions {
+    pub listen: SocketAddr,
+    /// Bytes of memory, taken as they are used.
+    pub mem: u64,
+    /// A folder for objects that memory has no room for, and the bytes it may take.
+    pub disk: Option<(PathBuf, u64)>,
+    /// The token that clients must know, if there is one.
+    pub token: Option<String>,
+    /// Without a token, whoever reaches the address may use the node.
+    pub exposure: Exposure,
+    pub transport: Transport,
+}
+
+/// Who may reach a node without a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposure {
+    /// This host only.
+    Loopback,
+    /// Whoever reaches it.
+    Anybody,
+}
+
+impl NodeOptions {
+    /// A node of memory alone, for this host.
+    pub const fn new(listen: SocketAddr, mem: u64) -> Self {
+        Self {
+            listen,
+            mem,
+            disk: None,
+            token: None,
+            exposure: Exposure::Loopback,
+            transport: Transport::Best,
+        }
+    }
+}
+
+/// What the threads of a node share.
+struct Shared {
+    store: Store,
+    key: Option<TokenKey>,
+    clock: Arc<dyn Clock>,
+    transport: Transport,
+    stopping: AtomicBool,
+    clients: Mutex<HashMap<u64, Client>>,
+}
+
+/// A connection and its thread.
+struct Client {
+    /// Ends its wait; `None` until its channel is there.
+    waker: Option<Waker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Shared {
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn clients(&self) -> u64 {
+        self.clients.lock().len() as u64
+    }
+}
+
+/// A running node; dropping it stops it.
+pub struct Node {
+    shared: Arc<Shared>,
+    listener: Listener,
+    address: SocketAddr,
+    thread: Option<JoinHandle<()>>,
+    notes: Vec<String>,
+}
+
+impl Node {
+    /// Starts to serve.
+    pub fn start(options: NodeOptions) -> Result<Self, NodeError> {
+        Self::start_at(options, Arc::new(RealClock::new()))
+    }
+
+    /// Starts to serve by the time of `clock`.
+    pub fn start_at(options: NodeOptions, clock: Arc<dyn Clock>) -> Result<Self, NodeError> {
+        let address = options.listen;
+        let is_open = options.token.is_none() && options.exposure == Exposure::Loopback;
+        if is_open && !address.ip().is_loopback() {
+            return Err(NodeError::Exposed { address });
+        }
+        if options.mem < GRANULE {
+            let bytes = options.mem;
+            return Err(NodeError::TooSmall { bytes });
+        }
+        let listener =
+            Listener::bind(address).map_err(|error| NodeError::Listen { address, error })?;
+        let address = listener.address()?;
+        let arena = Space::mapped(Mapping::new(options.mem)?);
+        let disk = options
+            .disk
+            .map(|(path, bytes)| {
+                disk::open(&path, bytes).map_err(|error| NodeError::Disk { path, error })
+            })
+            .transpose()?;
+        let mut notes = Vec::new();
+        let (disk, disk_notes) = disk.map_or((None, Vec::new()), |(disk, n)| (Some(disk), n));
+        notes.extend(disk_notes);
+        if options.transport == Transport::Threads || !larder_sys::net::uring::is_allowed() {
+            notes.push("no io_uring for connections: two threads for each".to_owned());
+        }
+        let random = larder_sys::random::secret()?;
+        let (pool, incarnation) = random.split_at(16);
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |n, &b| n << 8 | u64::from(b));
+        let signer = Signer::new(
+            number(&pool[..8]),
+            number(&incarnation[..8]),
+            larder_sys::random::secret()?,
+        );
+        let shared = Arc::new(Shared {
+            store: Store::new(arena, disk, signer),
+            key: options.token.as_deref().map(TokenKey::new),
+            clock,
+            transport: options.transport,
+            stopping: AtomicBool::new(false),
+            clients: Mutex::new(HashMap::new()),
+        });
+        let (ours, door) = (Arc::clone(&shared), listener.clone());
+        let thread = std::thread::Builder::new()
+            .name("larder-accept".to_owned())
+            .spawn(move || accept(&ours, &door))?;
+        Ok(Self {
+            shared,
+            listener,
+            address,
+            thread: Some(thread),
+            notes,
+        })
+    }
+
+    /// Where it listens, with the port that it got.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What this host did not allow, one sentence each, for the report.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Number of this start of the node.
+    pub fn incarnation(&self) -> u64 {
+        self.shared.store.signer().incarnation
+    }
+
+    /// Objects, bytes and clients now.
+    pub fn stat(&self) -> crate::wire::reply::Stat {
+        self.shared.store.stat(self.shared.clients())
+    }
+
+    /// Ends every connection and every thread.
+    pub fn stop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        self.listener.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let clients: Vec<Client> = {
+            let mut clients = self.shared.clients.lock();
+            clients.drain().map(|(_, client)| client).collect()
+        };
+        for client in &clients {
+            client.waker.iter().for_each(Waker::wake_by_ref);
+        }
+        for thread in clients.into_iter().filter_map(|client| client.thread) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn accept(shared: &Arc<Shared>, listener: &Listener) {
+    for id in 0.. {
+        let (stream, peer) = match listener.accept() {
+            _ if shared.is_stopping() => return,
+            Ok(pair) => pair,
+            Err(error) => {
+                tracing::warn!(%error, "accept a connection");
+                // Out of descriptors: connections that end will give some back.
+                std::thread::park_timeout(Duration::from_millis(50));
+                continue;
+            }
+        };
+        if shared.clients.lock().len() >= CLIENTS_MAX {
+            tracing::warn!(%peer, "turned away: {CLIENTS_MAX} connections are the limit");
+            continue;
+        }
+        let client = Client {
+            waker: None,
+            thread: None,
+        };
+        shared.clients.lock().insert(id, client);
+        let ours = Arc::clone(shared);
+        let builder = std::thread::Builder::new()
+            .name(format!("larder-client-{id}"))
+            .stack_size(STACK);
+        match builder.spawn(move || serve(&ours, stream, peer, id)) {
+            Ok(thread) => {
+                if let Some(client) = shared.clients.lock().get_mut(&id) {
+                    client.thread = Some(thread);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%peer, %error, "start a thread for a connection");
+                shared.clients.lock().remove(&id);
+            }
+        }
+    }
+}
+
+/// A connection's life.
+fn serve(shared: &Shared, stream: TcpStream, peer: SocketAddr, id: u64) {
+    match open_channel(stream, shared.transport) {
+        Ok(channel) => {
+            if let Some(client) = shared.clients.lock().get_mut(&id) {
+                client.waker = Some(channel.waker());
+            }
+            match Session::new(shared, channel, id).serve() {
+                ending @ (Ending::Left | Ending::Stopping) => {
+                    tracing::debug!(%peer, %ending, "connection ended");
+                }
+                ending => tracing::warn!(%peer, %ending, "connection ended"),
+            }
+        }
+        Err(error) => tracing::warn!(%peer, %error, "open a channel for a connection"),
+    }
+    shared.clients.lock().remove(&id);
+}

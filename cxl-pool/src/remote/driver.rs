@@ -1,0 +1,598 @@
+//! A driver of the mover over a connection to a node.
+//!
+//! Operations are cut into frames of [`FRAME`] bytes: the sender fills the socket with the next
+//! while the receiver copies the last. Reads of one flush share get requests. A piece belongs to
+//! its job, or to the channel while bytes move; when the connection is lost, jobs complete only
+//! after the channel has given everything back, so a piece comes home when nothing writes it.
+
+use super::table::{Liveness, Located, Objects};
+use crate::clock::{Clock, RealClock};
+use crate::units::Nanos;
+use crate::wire::capability::Capability;
+use crate::wire::header::{HEADER_BYTES, Header, Op as WireOp};
+use crate::wire::reply::{Refusal, Reply};
+use crate::wire::request::{Check, GetRange, Kind, Request};
+use crate::wire::{CREDITS, sums};
+use larder_sys::io::{Done, Driver, Errno, Op, Verb};
+use larder_sys::lease::{FillPiece, ReadPiece};
+use larder_sys::net::{Channel, Event, Incoming, Message, Outgoing, Targets};
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+/// Operations in flight.
+const DEPTH: usize = 64;
+/// Bytes of one data frame.
+pub(super) const FRAME: usize = 512 << 10;
+/// Silence after which a connection that lends says that it is there.
+const PING_NS: u64 = 5_000_000_000;
+
+/// What is asked and how much of it has been answered.
+enum Job {
+    Read(ReadJob),
+    Write(WriteJob),
+    /// A seal, or a grant and other calls with one answer.
+    Call {
+        tag: u64,
+        verb: Verb,
+        start: u64,
+    },
+    /// Room for the object that starts there.
+    Grant {
+        start: u64,
+    },
+}
+
+struct ReadJob {
+    tag: u64,
+    /// `None` while the channel writes into it.
+    piece: Option<FillPiece>,
+    /// First byte in the object, and bytes that it has there.
+    offset: u64,
+    due: usize,
+    answered: usize,
+    error: Option<Errno>,
+}
+
+struct WriteJob {
+    tag: u64,
+    piece: Arc<ReadPiece>,
+    /// First byte in the object.
+    offset: u64,
+    unanswered: usize,
+    unsent: usize,
+    error: Option<Errno>,
+}
+
+impl ReadJob {
+    /// The part that is answered next.
+    fn part(&self) -> std::ops::Range<usize> {
+        let start = self.answered * FRAME;
+        start.min(self.due)..(start + FRAME).min(self.due)
+    }
+
+    fn is_answered(&self) -> bool {
+        self.answered == self.due.div_ceil(FRAME)
+    }
+}
+
+/// What a driver is made of.
+pub(super) struct Parts {
+    pub(super) channel: Box<dyn Channel>,
+    pub(super) objects: Objects,
+    pub(super) check: Check,
+    pub(super) liveness: Arc<Liveness>,
+}
+
+/// See the module.
+pub(super) struct RemoteDriver {
+    channel: Box<dyn Channel>,
+    objects: Objects,
+    check: Check,
+    liveness: Arc<Liveness>,
+    jobs: HashMap<u64, Job>,
+    next_id: u64,
+    /// Ranges that the next flush asks for.
+    ranges: Vec<GetRange>,
+    /// Writes that wait for the grant of the object that starts there.
+    waiting: HashMap<u64, Vec<u64>>,
+    /// Operations in which the node has no part.
+    at_once: Vec<Done>,
+    /// The header of the frame whose rest is received.
+    header: Option<Header>,
+    receiving: bool,
+    unsent: usize,
+    events: Vec<Event>,
+    clock: RealClock,
+    spoke_at: Nanos,
+    notes: Vec<String>,
+}
+
+impl RemoteDriver {
+    pub(super) fn new(parts: Parts) -> Self {
+        let clock = RealClock::new();
+        let spoke_at = clock.now();
+        Self {
+            channel: parts.channel,
+            objects: parts.objects,
+            check: parts.check,
+            liveness: parts.liveness,
+            jobs: HashMap::new(),
+            next_id: 1,
+            ranges: Vec::new(),
+            waiting: HashMap::new(),
+            at_once: Vec::new(),
+            header: None,
+            receiving: false,
+            unsent: 0,
+            events: Vec::new(),
+            clock,
+            spoke_at,
+            notes: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, job: Job) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.jobs.insert(id, job);
+        id
+    }
+
+    fn finish(&mut self, tag: u64, verb: Verb, outcome: Result<usize, Errno>) {
+        self.at_once.push(Done { tag, verb, outcome });
+    }
+
+    fn ask(&mut self, id: u64, request: &Request) {
+        let message = Message::from_iter([Outgoing::Owned(request.encode(id, 0))]);
+        self.send(id, message);
+    }
+
+    fn send(&mut self, tag: u64, message: Message) {
+        self.unsent += 1;
+        self.spoke_at = self.clock.now();
+        self.channel.send(tag, message);
+    }
+
+    fn start_read(&mut self, op: Op, piece: FillPiece) {
+        let located = self.objects.locate(op.file, op.offset);
+        let (capability, offset) = match located {
+            Ok(Located::Whole(capability, offset)) => (capability, offset),
+            Ok(_) => return self.finish(op.tag, Verb::Read(piece), Err(Errno::ENOENT)),
+            Err(errno) => return self.finish(op.tag, Verb::Read(piece), Err(errno)),
+        };
+        let left = capability.length.saturating_sub(offset);
+        let due = left.min(piece.len() as u64) as usize;
+        if due == 0 {
+            return self.finish(op.tag, Verb::Read(piece), Ok(0));
+        }
+        let id = self.add(Job::Read(ReadJob {
+            tag: op.tag,
+            piece: Some(piece),
+            offset,
+            due,
+            answered: 0,
+            error: None,
+        }));
+        for start in (0..due).step_by(FRAME) {
+            self.ranges.push(GetRange {
+                id,
+                capability,
+                offset: offset + start as u64,
+                len: (due - start).min(FRAME) as u32,
+                check: self.check,
+            });
+        }
+    }
+
+    fn start_write(&mut self, op: &Op, piece: ReadPiece) {
+        let (len, tag) = (piece.len() as u64, op.tag);
+        let located = self.objects.begin_write(op.file, op.offset, len);
+        let (located, start, offset) = match located {
+            Ok(found) => found,
+            Err(errno) => return self.finish(tag, Verb::Write(piece), Err(errno)),
+        };
+        let id = self.add(Job::Write(WriteJob {
+            tag,
+            unanswered: piece.len().div_ceil(FRAME),
+            piece: Arc::new(piece),
+            offset,
+            unsent: 0,
+            error: None,
+        }));
+        match located {
+            Located::Open(capability) => self.put(id, capability),
+            Located::Whole(..) => unreachable!("a sealed object is not written"),
+            Located::Asked => self.waiting.entry(start).or_default().push(id),
+            Located::Expected(len) => {
+                self.waiting.entry(start).or_default().push(id);
+                let grant = self.add(Job::Grant { start });
+                let kind = Kind::Lent;
+                self.ask(grant, &Request::Grant { len, kind });
+            }
+        }
+    }
+
+    /// Sends the frames of a write whose object has been granted.
+    fn put(&mut self, id: u64, capability: Capability) {
+        let Some(Job::Write(job)) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.unsent = job.unanswered;
+        let (piece, first) = (Arc::clone(&job.piece), job.offset);
+        for start in (0..piece.len()).step_by(FRAME) {
+            let end = (start + FRAME).min(piece.len());
+            let offset = first + start as u64;
+            let head = Request::Put { capability, offset }.encode(id, (end - start) as u32);
+            let data = Outgoing::Piece(Arc::clone(&piece), start..end);
+            self.send(id, Message::from_iter([Outgoing::Owned(head), data]));
+        }
+    }
+
+    /// A seal or a free: one call about the object that starts at the offset.
+    fn start_call(&mut self, op: Op) {
+        let (tag, start, verb) = (op.tag, op.offset, op.verb);
+        let request = match &verb {
+            Verb::Seal(seal) => {
+                let capability = self.objects.begin_seal(op.file, start, seal.len);
+                let crcs = seal.crcs.to_vec();
+                capability.map(|capability| Some(Request::Commit { capability, crcs }))
+            }
+            _ => self
+                .objects
+                .take(op.file, start)
+                .map(|capability| capability.map(|capability| Request::Free { capability })),
+        };
+        match request {
+            Ok(Some(request)) => {
+                let id = self.add(Job::Call { tag, verb, start });
+                self.ask(id, &request);
+            }
+            Ok(None) => self.finish(tag, verb, Ok(0)),
+            Err(errno) => self.finish(tag, verb, Err(errno)),
+        }
+    }
+
+    /// Asks for the ranges that have gathered.
+    fn ask_ranges(&mut self) {
+        let mut ranges = std::mem::take(&mut self.ranges);
+        for some in ranges.chunks(CREDITS) {
+            self.ask(0, &Request::Get(some.to_vec()));
+        }
+        ranges.clear();
+        self.ranges = ranges;
+    }
+
+    /// Keeps a receive posted: it brings what comes next, or the news that the node is gone.
+    fn receive_header(&mut self) {
+        if !self.receiving && !self.liveness.is_lost() {
+            self.receiving = true;
+            let target = Incoming::Owned(vec![0; HEADER_BYTES]);
+            self.channel.receive(Targets::from_iter([target]));
+        }
+    }
+
+    fn start_queued(&mut self) {
+        if self.liveness.is_lost() {
+            return;
+        }
+        let silent = self.clock.now().since(self.spoke_at);
+        if silent > PING_NS && self.objects.lends() {
+            self.ask(0, &Request::Ping);
+        }
+        self.ask_ranges();
+        self.receive_header();
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Sent { tag, outcome } => {
+                self.unsent -= 1;
+                if let Some(Job::Write(job)) = self.jobs.get_mut(&tag) {
+                    job.unsent -= 1;
+                    self.end_write(tag);
+                }
+                if outcome.is_err() {
+                    self.lose();
+                }
+            }
+            Event::Received { targets, outcome } => {
+                self.receiving = false;
+                let is_in_step = match outcome {
+                    Ok(()) => self.received(targets),
+                    Err(_) => {
+                        self.take_piece_back(targets);
+                        None
+                    }
+                };
+                if is_in_step.is_none() {
+                    self.lose();
+                }
+            }
+        }
+    }
+
+    /// The connection cannot be used any more.
+    fn lose(&mut self) {
+        self.liveness.lose();
+        self.channel.shut();
+    }
+
+    /// Takes a whole receive; `None` if the node talks nonsense.
+    fn received(&mut self, mut targets: Targets) -> Option<()> {
+        let Some(header) = self.header.take() else {
+            let bytes = targets[0].bytes().first_chunk::<HEADER_BYTES>()?;
+            let header = Header::decode(bytes).ok()?;
+            return self.begin_frame(header);
+        };
+        let data = match targets.pop()? {
+            Incoming::Piece(piece, range) => Some((piece, range)),
+            body @ Incoming::Owned(_) => {
+                targets.push(body);
+                None
+            }
+            Incoming::Grant(..) => unreachable!("a client posts no grants"),
+        };
+        let body = targets.first().map_or(&[][..], Incoming::bytes);
+        let reply = Reply::decode(&header, body);
+        if let Some((piece, range)) = data {
+            let Some(Job::Read(job)) = self.jobs.get_mut(&header.id) else {
+                unreachable!("the piece came from its job");
+            };
+            let bytes = &piece.bytes()[range.clone()];
+            let offset = job.offset + range.start as u64;
+            let is_good = match (&reply, self.check) {
+                (Ok(Reply::Data(crcs)), Check::Crc) => sums::matches(offset, bytes, crcs),
+                (Ok(Reply::Data(_)), Check::Nothing) => true,
+                _ => false,
+            };
+            job.piece = Some(piece);
+            if !is_good {
+                job.error.get_or_insert(Errno::EBADMSG);
+            }
+            job.answered += 1;
+            reply.ok()?;
+            self.end_read(header.id);
+            return Some(());
+        }
+        self.answered(header.id, reply.ok()?)
+    }
+
+    /// Takes a header: posts the receive of the rest, straight into the piece for data.
+    fn begin_frame(&mut self, header: Header) -> Option<()> {
+        let mut targets = Targets::new();
+        if header.body > 0 {
+            targets.push(Incoming::Owned(vec![0; header.body as usize]));
+        }
+        if header.op == WireOp::Data {
+            let Some(Job::Read(job)) = self.jobs.get_mut(&header.id) else {
+                return None;
+            };
+            let part = job.part();
+            if part.is_empty() || part.len() != header.data as usize {
+                return None;
+            }
+            targets.push(Incoming::Piece(job.piece.take()?, part));
+        }
+        if targets.is_empty() {
+            let reply = Reply::decode(&header, &[]).ok()?;
+            return self.answered(header.id, reply);
+        }
+        self.header = Some(header);
+        self.receiving = true;
+        self.channel.receive(targets);
+        Some(())
+    }
+
+    /// After a failed receive the piece goes back to its job.
+    fn take_piece_back(&mut self, mut targets: Targets) {
+        if let (Some(header), Some(Incoming::Piece(piece, _))) = (self.header, targets.pop())
+            && let Some(Job::Read(job)) = self.jobs.get_mut(&header.id)
+        {
+            job.piece = Some(piece);
+        }
+    }
+
+    /// Takes an answer without data; `None` if nobody asked for it.
+    fn answered(&mut self, id: u64, reply: Reply) -> Option<()> {
+        if id == 0 {
+            // A ping, or the last words of a node that sends us away.
+            return matches!(reply, Reply::Done).then_some(());
+        }
+        let error = match &reply {
+            Reply::Refused(refusal) => Some(errno_of(*refusal)),
+            _ => None,
+        };
+        match self.jobs.get_mut(&id)? {
+            Job::Read(job) => {
+                job.error = job.error.or(error);
+                job.answered += 1;
+                error?;
+                self.end_read(id);
+            }
+            Job::Write(job) => {
+                job.error = job.error.or(error);
+                job.unanswered = job.unanswered.checked_sub(1)?;
+                self.end_write(id);
+            }
+            Job::Grant { start } => {
+                let start = *start;
+                self.jobs.remove(&id);
+                self.granted(start, reply, error);
+            }
+            Job::Call { .. } => self.called(id, &reply, error),
+        }
+        Some(())
+    }
+
+    fn granted(&mut self, start: u64, reply: Reply, error: Option<Errno>) {
+        let waiting = self.waiting.remove(&start).unwrap_or_default();
+        if let Reply::Granted(capability) = reply {
+            self.objects.granted(start, Some(capability));
+            waiting.into_iter().for_each(|id| self.put(id, capability));
+            return;
+        }
+        self.objects.granted(start, None);
+        for id in waiting {
+            if let Some(Job::Write(job)) = self.jobs.get_mut(&id) {
+                job.error = error.or(Some(Errno::EPROTO));
+                job.unanswered = 0;
+                self.end_write(id);
+            }
+        }
+    }
+
+    fn called(&mut self, id: u64, reply: &Reply, error: Option<Errno>) {
+        let Some(Job::Call { tag, verb, start }) = self.jobs.remove(&id) else {
+            return;
+        };
+        let outcome = match (&verb, reply, error) {
+            (Verb::Seal(_), Reply::Committed(capability), None) => {
+                self.objects.sealed(start, *capability);
+                Ok(0)
+            }
+            (Verb::Free, Reply::Done, None) | (Verb::Free, _, Some(Errno::ESTALE)) => Ok(0),
+            (_, _, error) => Err(error.unwrap_or(Errno::EPROTO)),
+        };
+        self.finish(tag, verb, outcome);
+    }
+
+    fn end_read(&mut self, id: u64) {
+        let is_done = matches!(self.jobs.get(&id), Some(Job::Read(job)) if job.is_answered());
+        if is_done && let Some(Job::Read(job)) = self.jobs.remove(&id) {
+            let piece = job.piece.expect("the channel gave the piece back");
+            let outcome = job.error.map_or(Ok(job.due), Err);
+            self.finish(job.tag, Verb::Read(piece), outcome);
+        }
+    }
+
+    fn end_write(&mut self, id: u64) {
+        let is_done = matches!(self.jobs.get(&id),
+            Some(Job::Write(job)) if job.unanswered == 0 && job.unsent == 0);
+        if is_done && let Some(Job::Write(job)) = self.jobs.remove(&id) {
+            let piece = Arc::into_inner(job.piece).expect("the channel gave the piece back");
+            let outcome = job.error.map_or(Ok(piece.len()), Err);
+            self.finish(job.tag, Verb::Write(piece), outcome);
+        }
+    }
+
+    /// Once the channel has given everything back, nothing that was asked will be answered.
+    fn give_up_jobs(&mut self) {
+        if !self.liveness.is_lost() || self.receiving || self.unsent > 0 {
+            return;
+        }
+        self.ranges.clear();
+        self.waiting.clear();
+        let jobs = std::mem::take(&mut self.jobs);
+        for job in jobs.into_values() {
+            let (tag, verb) = match job {
+                Job::Read(job) => {
+                    let piece = job.piece.expect("the channel gave the piece back");
+                    (job.tag, Verb::Read(piece))
+                }
+                Job::Write(job) => {
+                    let piece = Arc::into_inner(job.piece);
+                    let piece = piece.expect("the channel gave the piece back");
+                    (job.tag, Verb::Write(piece))
+                }
+                Job::Call { tag, verb, .. } => (tag, verb),
+                Job::Grant { start } => {
+                    self.objects.granted(start, None);
+                    continue;
+                }
+            };
+            self.finish(tag, verb, Err(Errno::ECONNRESET));
+        }
+    }
+}
+
+const fn errno_of(refusal: Refusal) -> Errno {
+    match refusal {
+        Refusal::Full { .. } | Refusal::Limit { .. } => Errno::ENOSPC,
+        Refusal::Stale => Errno::ESTALE,
+        Refusal::Forged | Refusal::Unauthorised => Errno::EACCES,
+        Refusal::Mismatch => Errno::EBADMSG,
+        Refusal::Missing => Errno::ENOENT,
+        Refusal::Disk => Errno::EIO,
+        Refusal::Misuse => Errno::EPROTO,
+    }
+}
+
+impl Driver for RemoteDriver {
+    fn name(&self) -> &'static str {
+        match self.channel.name() {
+            "io_uring" => "tcp on io_uring",
+            _ => "tcp on socket threads",
+        }
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn depth(&self) -> usize {
+        DEPTH
+    }
+
+    fn submit(&mut self, op: Op) -> Result<(), Op> {
+        if self.jobs.len() + self.at_once.len() >= DEPTH {
+            return Err(op);
+        }
+        if self.liveness.is_lost() {
+            self.finish(op.tag, op.verb, Err(Errno::ENOTCONN));
+            return Ok(());
+        }
+        match op.verb {
+            Verb::Read(piece) => {
+                let verb = Verb::Free;
+                self.start_read(Op { verb, ..op }, piece);
+            }
+            Verb::Write(piece) => {
+                let verb = Verb::Free;
+                self.start_write(&Op { verb, ..op }, piece);
+            }
+            Verb::Seal(_) | Verb::Free => self.start_call(op),
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.start_queued();
+        self.channel.flush();
+        Ok(())
+    }
+
+    fn reap(&mut self, done: &mut Vec<Done>, wait: Duration) -> io::Result<()> {
+        self.start_queued();
+        let mut wait = if self.at_once.is_empty() {
+            wait
+        } else {
+            Duration::ZERO
+        };
+        let mut events = std::mem::take(&mut self.events);
+        loop {
+            self.channel.reap(&mut events, wait);
+            let is_quiet = events.is_empty();
+            events.drain(..).for_each(|event| self.handle(event));
+            self.give_up_jobs();
+            self.receive_header();
+            if !self.at_once.is_empty() {
+                // What has come by now is taken along, without waiting for more.
+                wait = Duration::ZERO;
+            }
+            if is_quiet {
+                break;
+            }
+        }
+        self.events = events;
+        self.channel.flush();
+        done.append(&mut self.at_once);
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        self.channel.waker()
+    }
+}

@@ -1,0 +1,258 @@
+//! A connection that has shaken hands, and blocking calls on it.
+
+use super::{RemoteError, RemoteOptions};
+use crate::wire::WireError;
+use crate::wire::auth::{Side, TokenKey};
+use crate::wire::header::{HEADER_BYTES, Header};
+use crate::wire::reply::{Refusal, Reply, Welcome};
+use crate::wire::request::Request;
+use larder_sys::net::{Channel, open_channel, socket};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+
+/// Makes connections to one start of a node.
+#[derive(Debug)]
+pub(super) struct Connector {
+    options: RemoteOptions,
+    incarnation: u64,
+}
+
+impl Connector {
+    /// Connects for the first time.
+    pub(super) fn new(options: &RemoteOptions) -> Result<(Self, Link), RemoteError> {
+        let link = Link::open(options)?;
+        let connector = Self {
+            options: options.clone(),
+            incarnation: link.welcome.incarnation,
+        };
+        Ok((connector, link))
+    }
+
+    pub(super) fn address(&self) -> &str {
+        &self.options.address
+    }
+
+    pub(super) const fn options(&self) -> &RemoteOptions {
+        &self.options
+    }
+
+    pub(super) const fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// Another connection, past the handshake.
+    pub(super) fn link(&self) -> Result<Link, RemoteError> {
+        let link = Link::open(&self.options)?;
+        if link.welcome.incarnation == self.incarnation {
+            Ok(link)
+        } else {
+            let address = self.options.address.clone();
+            Err(RemoteError::Restarted { address })
+        }
+    }
+
+    /// Another connection as a channel.
+    pub(super) fn channel(&self) -> Result<Box<dyn Channel>, RemoteError> {
+        let link = self.link()?;
+        let fail = |error| RemoteError::Connect {
+            address: self.options.address.clone(),
+            error,
+        };
+        link.stream.set_read_timeout(None).map_err(fail)?;
+        link.stream.set_write_timeout(None).map_err(fail)?;
+        open_channel(link.stream, self.options.transport).map_err(fail)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) stream: TcpStream,
+    pub(super) welcome: Welcome,
+    address: String,
+    next_id: u64,
+    /// Answers that have been asked for and not come.
+    unanswered: usize,
+}
+
+/// What went wrong on the stream; the caller adds what it wanted.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+impl Link {
+    /// Connects, proves the token and takes the node's proof.
+    pub(super) fn open(options: &RemoteOptions) -> Result<Self, RemoteError> {
+        let address = options.address.clone();
+        let fail = |error| RemoteError::Connect {
+            address: options.address.clone(),
+            error,
+        };
+        let stream = socket::connect(&address, options.timeout).map_err(fail)?;
+        let limit = Some(options.timeout);
+        stream.set_read_timeout(limit).map_err(fail)?;
+        stream.set_write_timeout(limit).map_err(fail)?;
+        let nonce = larder_sys::random::secret().map_err(fail)?;
+        let mut link = Self {
+            stream,
+            welcome: Welcome {
+                nonce: [0; 32],
+                pool: 0,
+                incarnation: 0,
+                mem_bytes: 0,
+                disk_bytes: 0,
+                lease_ms: 0,
+                wants_token: false,
+            },
+            address,
+            next_id: 1,
+            unanswered: 0,
+        };
+        match link.call("connect", &Request::Hello { nonce })? {
+            Reply::Welcome(welcome) => link.welcome = welcome,
+            reply => return Err(link.unexpected("connect", &reply)),
+        }
+        if link.welcome.wants_token {
+            link.prove(options, nonce)?;
+        } else if options.token.is_some() {
+            // A node that should know the token and does not ask for it is another one.
+            let address = link.address;
+            return Err(RemoteError::Impostor { address });
+        }
+        Ok(link)
+    }
+
+    fn prove(&mut self, options: &RemoteOptions, nonce: [u8; 32]) -> Result<(), RemoteError> {
+        let Some(token) = &options.token else {
+            return Err(self.refused("connect", Refusal::Unauthorised));
+        };
+        let (key, node) = (TokenKey::new(token), self.welcome.nonce);
+        let proof = key.proof(Side::Client, &nonce, &node);
+        match self.call("connect", &Request::Auth { proof })? {
+            Reply::Proof(proof) if key.check(Side::Node, [&nonce, &node], &proof) => Ok(()),
+            Reply::Proof(_) => Err(RemoteError::Impostor {
+                address: self.address.clone(),
+            }),
+            reply => Err(self.unexpected("connect", &reply)),
+        }
+    }
+
+    /// Asks and waits for the answer; a refusal is an error.
+    pub(super) fn call(
+        &mut self,
+        call: &'static str,
+        request: &Request,
+    ) -> Result<Reply, RemoteError> {
+        let id = self.ask(call, request, &[])?;
+        self.answer(call, id)
+    }
+
+    /// Sends a request with its data.
+    pub(super) fn ask(
+        &mut self,
+        call: &'static str,
+        request: &Request,
+        data: &[u8],
+    ) -> Result<u64, RemoteError> {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.unanswered += match request {
+            Request::Get(ranges) => ranges.len(),
+            _ => 1,
+        };
+        let head = request.encode(id, data.len() as u32);
+        let sent = self.stream.write_all(&head);
+        let sent = sent.and_then(|()| self.stream.write_all(data));
+        sent.map_err(|error| self.failed(call, error.into()))?;
+        Ok(id)
+    }
+
+    /// The answer to request `id`, which is the next one.
+    pub(super) fn answer(&mut self, call: &'static str, id: u64) -> Result<Reply, RemoteError> {
+        let (header, body) = self.head().map_err(|error| self.failed(call, error))?;
+        let reply = Reply::decode(&header, &body);
+        let reply = reply.map_err(|error| self.failed(call, error.into()))?;
+        if header.data > 0 || (header.id != id && header.id != 0) {
+            let error = WireError::Range {
+                what: "the id of an answer",
+            };
+            return Err(self.failed(call, error.into()));
+        }
+        match reply {
+            Reply::Refused(refusal) => Err(self.refused(call, refusal)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// The answer to a get: its checksums, and the data read into `target`.
+    pub(super) fn data(
+        &mut self,
+        call: &'static str,
+        target: &mut [u8],
+    ) -> Result<Vec<u32>, RemoteError> {
+        let (header, body) = self.head().map_err(|error| self.failed(call, error))?;
+        let reply = Reply::decode(&header, &body);
+        let crcs = match reply.map_err(|error| self.failed(call, error.into()))? {
+            Reply::Data(crcs) if header.data as usize == target.len() => crcs,
+            Reply::Refused(refusal) => return Err(self.refused(call, refusal)),
+            reply => return Err(self.unexpected(call, &reply)),
+        };
+        let read = self.stream.read_exact(target);
+        read.map_err(|error| self.failed(call, error.into()))?;
+        Ok(crcs)
+    }
+
+    /// Every answer has come, so the next request can be asked.
+    pub(super) const fn is_in_step(&self) -> bool {
+        self.unanswered == 0
+    }
+
+    fn head(&mut self) -> Result<(Header, Vec<u8>), LinkError> {
+        let mut bytes = [0; HEADER_BYTES];
+        self.stream.read_exact(&mut bytes)?;
+        let header = Header::decode(&bytes)?;
+        let mut body = vec![0; header.body as usize];
+        self.stream.read_exact(&mut body)?;
+        self.unanswered = self.unanswered.saturating_sub(1);
+        Ok((header, body))
+    }
+
+    fn failed(&self, call: &'static str, error: LinkError) -> RemoteError {
+        let address = self.address.clone();
+        match error {
+            LinkError::Io(error) => RemoteError::Lost {
+                call,
+                address,
+                error,
+            },
+            LinkError::Wire(error) => RemoteError::Wire {
+                call,
+                address,
+                error,
+            },
+        }
+    }
+
+    fn refused(&self, call: &'static str, refusal: Refusal) -> RemoteError {
+        RemoteError::Refused {
+            call,
+            address: self.address.clone(),
+            refusal,
+        }
+    }
+
+    /// Data that does not match its checksums.
+    pub(super) fn corrupt(&self, call: &'static str) -> RemoteError {
+        self.failed(call, WireError::Checksum { what: "data block" }.into())
+    }
+
+    /// An answer of the wrong kind.
+    pub(super) fn unexpected(&self, call: &'static str, reply: &Reply) -> RemoteError {
+        let op = reply.op() as u16;
+        self.failed(call, WireError::Op { op }.into())
+    }
+}
