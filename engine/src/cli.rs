@@ -16,6 +16,9 @@ mod prompt;
 mod report;
 
 mod inspect;
+mod load;
+mod names;
+mod node;
 mod plan;
 mod run;
 mod score;
@@ -43,6 +46,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Inspect(options) => inspect::inspect(&options),
         Command::Tokenize(options) => tokenize::tokenize(&options),
         Command::Detokenize(options) => tokenize::detokenize(&options),
+        Command::Node(options) => node::node(&options),
+        Command::Load(options) => load::load(&options),
+        Command::Ls(options) => names::ls(&options),
+        Command::Rm(options) => names::rm(&options),
     };
     match outcome {
         // With nobody to read on, there is nothing left to say, and no place to say it.

@@ -1,6 +1,6 @@
 //! Embedding rows: looked up by row, one batched read per step, straight from the origin.
 
-use crate::manifest::Tensor;
+use crate::manifest::{Manifest, RowSegment};
 use larder_cpu::WeightType;
 use larder_pool::block::{BlockSpec, Run};
 use larder_pool::mover::{Mover, Request};
@@ -15,7 +15,11 @@ use std::sync::Arc;
 pub struct Gatherer {
     mover: Arc<Mover>,
     block: BlockId,
-    tensor: Tensor,
+    rows: usize,
+    row_bytes: u64,
+    ty: WeightType,
+    /// Where the rows stand, in order.
+    segments: Vec<RowSegment>,
     /// Target of the batches; `None` while one is leased.
     extent: Option<Extent>,
 }
@@ -27,18 +31,22 @@ pub struct Gathered {
 }
 
 impl Gatherer {
-    /// A gatherer for rows of `tensor` whose batches use the slot of `block`.
-    pub fn new(mover: Arc<Mover>, block: BlockId, tensor: Tensor) -> Self {
+    /// A gatherer for embedding rows whose batches use the slot of `block`.
+    pub fn new(mover: Arc<Mover>, block: BlockId, manifest: &Manifest) -> Self {
+        let tensor = manifest.embedding();
         Self {
             mover,
             block,
-            tensor,
+            rows: tensor.rows,
+            row_bytes: tensor.row_bytes(),
+            ty: tensor.ty,
+            segments: manifest.embedding_rows.clone(),
             extent: None,
         }
     }
 
     pub fn weight_type(&self) -> WeightType {
-        self.tensor.ty
+        self.ty
     }
 
     /// Gives the memory for the coming batches, and takes back the old one.
@@ -51,22 +59,7 @@ impl Gatherer {
         let mut rows = tokens.to_vec();
         rows.sort_unstable();
         rows.dedup();
-        let len = self.tensor.row_bytes();
-        let ranges: Vec<Run> = rows
-            .iter()
-            .map(|&row| {
-                assert!(
-                    (row as usize) < self.tensor.rows,
-                    "token {row} is in the vocabulary"
-                );
-                let offset = self.tensor.offset + u64::from(row) * len;
-                Run {
-                    file: self.tensor.file,
-                    offset,
-                    len,
-                }
-            })
-            .collect();
+        let ranges: Vec<Run> = rows.iter().map(|&row| self.range(row as usize)).collect();
         let parts = tokens
             .iter()
             .map(|token| rows.binary_search(token).expect("every token has its row"))
@@ -87,6 +80,18 @@ impl Gatherer {
         );
         let lease = self.mover.wait(slot_of(self.block))?;
         Ok(Gathered { lease, parts })
+    }
+
+    /// Where a row stands.
+    fn range(&self, row: usize) -> Run {
+        assert!(row < self.rows, "token {row} is in the vocabulary");
+        let behind = self.segments.partition_point(|segment| segment.row0 <= row);
+        let segment = self.segments[behind - 1];
+        Run {
+            file: segment.file,
+            offset: segment.offset + (row - segment.row0) as u64 * self.row_bytes,
+            len: self.row_bytes,
+        }
     }
 
     /// The batch has been used: its lease is gone.

@@ -2,6 +2,7 @@
 
 use larder_pool::block::stored_spec;
 use larder_pool::mover::{Mover, Request, Store};
+use larder_pool::remote::Lent;
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::sys::slot::State;
 use larder_pool::sys::space::{Extent, Space};
@@ -20,6 +21,8 @@ pub struct Home {
     /// Paths from and to the fast tier.
     pub write: PathId,
     pub read: PathId,
+    /// The node's side of the tier, which must be told of every object first.
+    pub lent: Option<Arc<Lent>>,
 }
 
 /// The homes of a session, the fastest first, each with a slot of its own per block.
@@ -32,25 +35,37 @@ pub struct Homes {
 impl Homes {
     /// Starts to write a ready block to the first home that takes it; `false` if none does.
     pub fn store(&self, block: BlockId, from: &ReadLease, bytes: u64) -> bool {
-        for (n, home) in self.list.iter().enumerate() {
-            if self.mover.is_closed(home.write) {
-                continue;
-            }
-            let Some(extent) = home.space.alloc_low(bytes) else {
-                continue;
-            };
-            let store = Store {
-                block,
-                from: from.clone(),
-                slot: home_slot(block, n),
-                class: Class::Demote,
-                due: block.index() as u64,
-            };
-            if self.mover.store(home.write, store, extent).is_ok() {
-                return true;
-            }
+        (0..self.list.len()).any(|n| self.store_at(n, block, from, bytes))
+    }
+
+    /// Starts to write a ready block to home `n`; `false` if it takes no more.
+    pub fn store_at(&self, n: usize, block: BlockId, from: &ReadLease, bytes: u64) -> bool {
+        let home = &self.list[n];
+        if self.mover.is_closed(home.write) {
+            return false;
         }
-        false
+        let Some(extent) = home.space.alloc_low(bytes) else {
+            return false;
+        };
+        if let Some(lent) = &home.lent
+            && lent.expect(extent.start(), extent.len()).is_err()
+        {
+            return false;
+        }
+        let store = Store {
+            block,
+            from: from.clone(),
+            slot: home_slot(block, n),
+            class: Class::Demote,
+            due: block.index() as u64,
+        };
+        self.mover.store(home.write, store, extent).is_ok()
+    }
+
+    /// The block is on its way home.
+    pub fn is_leaving(&self, block: BlockId) -> bool {
+        let table = self.mover.table();
+        (0..self.list.len()).any(|n| table.state(home_slot(block, n)) == State::Filling)
     }
 
     /// The home that the block is being written to, or has been.
@@ -59,10 +74,15 @@ impl Homes {
         (0..self.list.len()).find(|&n| table.state(home_slot(block, n)) != State::Absent)
     }
 
+    /// The home that the block can be read from.
+    fn readable(&self, block: BlockId) -> Option<usize> {
+        let table = self.mover.table();
+        (0..self.list.len()).find(|&n| table.state(home_slot(block, n)) == State::Ready)
+    }
+
     /// The block is readable at home.
     pub fn has(&self, block: BlockId) -> bool {
-        let table = self.mover.table();
-        (0..self.list.len()).any(|n| table.state(home_slot(block, n)) == State::Ready)
+        self.readable(block).is_some()
     }
 
     /// Waits until the block is at home.
@@ -75,7 +95,7 @@ impl Homes {
 
     /// Asks for a block that is at home.
     pub fn fetch(&self, block: BlockId, class: Class, due: u64, target: Extent) {
-        let n = self.of(block).expect("a block that left has a home");
+        let n = self.readable(block).expect("a block that left is at home");
         let table = self.mover.table();
         let stored = table
             .pin(home_slot(block, n))

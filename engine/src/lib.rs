@@ -9,6 +9,7 @@ pub mod tokenizer;
 pub mod sample;
 
 pub mod home;
+pub mod supply;
 pub mod backend;
 pub mod kv;
 pub mod layout;
@@ -20,6 +21,7 @@ pub mod graph;
 
 pub mod session;
 
+pub mod publish;
 pub mod bound;
 
 pub mod cli;

@@ -14,6 +14,7 @@ mod arch;
 mod shape;
 mod assign;
 mod cut;
+pub mod packed;
 #[doc(hidden)]
 pub mod fuzz;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use crate::config::ModelConfig;
 use larder_cpu::weight::WeightType;
 use larder_pool::block::BlockSpec;
 use larder_pool::units::BlockId;
+use larder_pool::wire::ObjectHash;
 use shape::ReadAt;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -125,13 +127,32 @@ impl Program {
     }
 }
 
+/// Where the bytes of a model stand first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Files(Vec<SourceFile>),
+    /// Objects of memory nodes, by the number that runs have for their file.
+    Objects(Vec<ObjectHash>),
+}
+
+/// Rows of the embedding that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowSegment {
+    pub row0: usize,
+    pub file: u32,
+    /// First byte of row `row0` in the file.
+    pub offset: u64,
+}
+
 /// A model that can be computed.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     /// The path it was opened by.
     pub path: PathBuf,
     pub config: ModelConfig,
-    pub files: Vec<SourceFile>,
+    pub origin: Origin,
+    /// Where the rows of the embedding stand, in order.
+    pub embedding_rows: Vec<RowSegment>,
     pub tensors: Vec<Tensor>,
     pub blocks: Vec<Block>,
     pub program: Program,
@@ -161,10 +182,18 @@ impl Manifest {
         }
         let tensors = assign::assign(container, row, &config)?;
         let (blocks, program) = cut::cut(&tensors, &config);
+        let embedding = tensors.iter().find(|tensor| tensor.role == Role::TokenEmbd);
+        let embedding = embedding.expect("every model has an embedding");
+        let rows = RowSegment {
+            row0: 0,
+            file: embedding.file,
+            offset: embedding.offset,
+        };
         Ok(Self {
             path: container.path.clone(),
             config,
-            files: container.files.clone(),
+            origin: Origin::Files(container.files.clone()),
+            embedding_rows: vec![rows],
             tensors,
             blocks,
             program,

@@ -4,23 +4,29 @@
 //! kernels. Nothing of the weights is read before the first step.
 
 mod generate;
+mod nodes;
 mod open;
 mod probe;
+mod resolve;
 mod score;
+mod tiers;
 
 pub use generate::{GenerateOptions, Generated, PathUse, StopReason};
-pub use open::{LowerTier, Resolved, SessionOptions, resolve};
+pub use nodes::{NodeLink, Nodes, NodesError, SCHEME, connect};
+pub use resolve::{LowerTier, Resolved, SessionOptions, resolve};
 
 use crate::backend::Backend;
 use crate::backend::work::WorkBuffers;
 use crate::gather::Gatherer;
-use crate::home::Home;
+use crate::home::Homes;
 use crate::kv::{KvError, Sequence};
 use crate::layout::{Layout, TooSmall};
 use crate::manifest::Manifest;
 use crate::stager::Stager;
 use larder_cpu::{IsaError, KvError as KvShapeError};
 use larder_pool::mover::Mover;
+use larder_pool::remote::RemoteError;
+use larder_pool::spill::{Spill, SpillError};
 use larder_pool::sys::file::{FileError, SourceFile};
 use larder_pool::sys::lease::SlotTable;
 use larder_pool::sys::mapping::{BindError, MapError};
@@ -39,6 +45,12 @@ pub enum SessionError {
     Move(#[from] MoveError),
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Spill(#[from] SpillError),
+    #[error(transparent)]
+    Nodes(#[from] NodesError),
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     #[error(transparent)]
     Map(#[from] MapError),
     #[error(transparent)]
@@ -71,6 +83,8 @@ pub struct Session {
     backend: Box<dyn Backend>,
     gatherer: Gatherer,
     stager: Stager,
+    /// Lower tiers that blocks may go to, the fastest first.
+    homes: Homes,
     mover: Arc<Mover>,
     table: Arc<SlotTable>,
     space: Arc<Space>,
@@ -78,8 +92,8 @@ pub struct Session {
     manifest: Arc<Manifest>,
     resolved: Resolved,
     files: Vec<Arc<SourceFile>>,
-    /// Lower tiers that KV may go to, the fastest first.
-    homes: Vec<Home>,
+    /// Folders that homes are in, locked until the session ends.
+    spills: Vec<Spill>,
     /// Bytes that probes moved, which no report counts.
     probed_bytes: u64,
 }
@@ -153,6 +167,11 @@ impl Session {
             .map(|file| file.path())
     }
 
+    /// What the spill folders have to say.
+    pub fn spill_notes(&self) -> impl Iterator<Item = &String> {
+        self.spills.iter().flat_map(Spill::notes)
+    }
+
     /// Bytes that probes moved.
     pub const fn probed_bytes(&self) -> u64 {
         self.probed_bytes
@@ -181,23 +200,17 @@ impl Session {
     }
 
     /// An empty sequence that will have `tokens` tokens at most, after a prefill of `prefill`.
-    fn sequence(&mut self, tokens: usize, prefill: &Prefill) -> Result<Sequence, KvError> {
+    fn sequence(&self, tokens: usize, prefill: &Prefill) -> Sequence {
         let kv = self.layout.needs().kv.clone();
         let frames = self.layout.kv_frames(prefill.work_bytes);
         let fits = kv.blocks_for(tokens) * kv.layers <= frames;
-        let stream = if self.homes.is_empty() || fits {
+        let stream = if self.homes.list.is_empty() || fits {
             0
         } else {
             self.layout.stream_frames(frames)
         };
-        let (mover, space) = (Arc::clone(&self.mover), Arc::clone(&self.space));
-        Ok(Sequence::new(
-            kv,
-            mover,
-            space,
-            self.homes.clone(),
-            (frames, stream),
-        ))
+        let (homes, space) = (self.homes.clone(), Arc::clone(&self.space));
+        Sequence::new(kv, homes, space, (frames, stream))
     }
 
     /// Makes room for `tokens` tokens in all: the weights give way where they must.

@@ -20,15 +20,14 @@ pub use routes::Routes;
 
 use crate::layout::Layout;
 use crate::manifest::Manifest;
-use larder_pool::block::BlockSpec;
-use larder_pool::mover::{Mover, Request};
+use crate::supply::Supply;
 use larder_pool::policy::Lru;
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::sys::slot::State;
 use larder_pool::sys::space::{Extent, Space};
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
-use larder_pool::units::{BlockId, PathId};
+use larder_pool::units::BlockId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -71,9 +70,10 @@ enum UseAt {
 
 /// See the module.
 pub struct Stager {
-    specs: Vec<Arc<BlockSpec>>,
+    supply: Supply,
+    /// Blocks that every step reads.
+    blocks: usize,
     layout: Layout,
-    mover: Arc<Mover>,
     space: Arc<Space>,
     /// Blocks of a body pass; those behind are the head's.
     body_blocks: usize,
@@ -95,30 +95,25 @@ pub struct Stager {
 
 impl Stager {
     /// A stager over an empty arena.
-    pub fn new(manifest: &Manifest, layout: Layout, mover: Arc<Mover>, space: Arc<Space>) -> Self {
-        let mut specs: Vec<_> = manifest
-            .blocks
-            .iter()
-            .map(|block| Arc::new(block.spec.clone()))
-            .collect();
-        let dense = manifest.program.dense_blocks();
+    pub fn new(manifest: &Manifest, layout: Layout, supply: Supply, space: Arc<Space>) -> Self {
+        let blocks = manifest.program.dense_blocks();
         let experts = layout.experts.map(|area| {
             let config = &manifest.config;
             let picked = config.experts.map_or(0, |experts| experts.picked);
             let routes = Routes::new(config.layers, picked);
-            let (specs, policy) = (specs.split_off(dense), Box::new(Lru::default()));
-            let (mover, space) = (Arc::clone(&mover), Arc::clone(&space));
-            ExpertCache::new(specs, dense, area, mover, space, policy, routes)
+            let ids = blocks..manifest.blocks.len();
+            let (supply, space) = (supply.clone(), Arc::clone(&space));
+            ExpertCache::new(ids, area, supply, space, Box::new(Lru::default()), routes)
         });
         Self {
             experts,
-            specs,
+            blocks,
             body_blocks: manifest.program.head.start as usize,
             border: layout.kv_border(0, 0),
-            moved: vec![false; dense],
+            moved: vec![false; blocks],
             frames: vec![None; layout.frames as usize],
             layout,
-            mover,
+            supply,
             space,
             passes: Passes::default(),
             now: Place { pass: 0, index: 0 },
@@ -165,13 +160,9 @@ impl Stager {
         if let Some(experts) = self.experts.as_mut() {
             experts.clear()?;
         }
-        for index in 0..self.specs.len() {
+        for index in 0..self.blocks {
             self.settle(index)?;
-            drop(
-                self.mover
-                    .table()
-                    .evict(slot_of(BlockId::new(index as u32))),
-            );
+            drop(self.supply.evict(BlockId::new(index as u32)));
         }
         self.frames.fill(None);
         Ok(())
@@ -180,7 +171,7 @@ impl Stager {
     /// Sets the upper end of the fixed set, between two steps. What no longer fits is dropped.
     pub fn set_border(&mut self, border: u64) -> Result<(), MoveError> {
         if border < self.border {
-            for index in 0..self.specs.len() {
+            for index in 0..self.blocks {
                 let was_fixed = self.layout.is_fixed(index, self.border);
                 if was_fixed && !self.layout.is_fixed(index, border) {
                     self.drop_fixed(index)?;
@@ -201,19 +192,15 @@ impl Stager {
             return Ok(());
         }
         self.settle(index)?;
-        drop(
-            self.mover
-                .table()
-                .evict(slot_of(BlockId::new(index as u32))),
-        );
+        drop(self.supply.evict(BlockId::new(index as u32)));
         Ok(())
     }
 
     /// Waits until the block is not being filled.
     fn settle(&mut self, index: usize) -> Result<(), MoveError> {
-        let slot = slot_of(BlockId::new(index as u32));
-        if self.mover.table().state(slot) == State::Filling {
-            drop(self.mover.wait(slot)?);
+        let block = BlockId::new(index as u32);
+        if self.supply.table().state(slot_of(block)) == State::Filling {
+            drop(self.supply.wait(block)?);
         }
         if std::mem::take(&mut self.moved[index]) && self.frame_of(index).is_none() {
             self.arrived_fixed(index);
@@ -222,7 +209,7 @@ impl Stager {
     }
 
     fn arrived_fixed(&mut self, index: usize) {
-        self.fixed_ahead -= self.specs[index].extent_bytes();
+        self.fixed_ahead -= self.supply.bytes(BlockId::new(index as u32));
     }
 
     fn frame_of(&self, index: usize) -> Option<usize> {
@@ -263,8 +250,7 @@ impl Stager {
         if wait {
             self.settle(block)?;
         }
-        let slot = slot_of(BlockId::new(block as u32));
-        let evicted = self.mover.table().evict(slot).is_some();
+        let evicted = self.supply.evict(BlockId::new(block as u32)).is_some();
         if evicted {
             self.moved[block] = false;
             self.frames[frame] = None;
@@ -292,7 +278,7 @@ impl Stager {
         if pass < self.passes.body {
             Some(self.body_blocks)
         } else if pass < self.passes.body + self.passes.full {
-            Some(self.specs.len())
+            Some(self.blocks)
         } else {
             None
         }
@@ -325,11 +311,10 @@ impl Stager {
     /// `wait`, room is made whatever it takes.
     fn ask(&mut self, place: Place, wait: bool) -> Result<bool, MoveError> {
         let block = BlockId::new(place.index as u32);
-        let slot = slot_of(block);
-        if self.mover.table().state(slot) != State::Absent {
+        if self.supply.table().state(slot_of(block)) != State::Absent {
             return Ok(true);
         }
-        let bytes = self.specs[place.index].extent_bytes();
+        let bytes = self.supply.bytes(block);
         let is_fixed = self.layout.is_fixed(place.index, self.border);
         let extent = if is_fixed {
             if !wait && self.fixed_ahead > 0 && self.fixed_ahead + bytes > FIXED_AHEAD_BYTES {
@@ -343,17 +328,8 @@ impl Stager {
         let Some(extent) = extent else {
             return Ok(false);
         };
-        let request = Request {
-            block,
-            slot,
-            spec: Arc::clone(&self.specs[place.index]),
-            class: Class::Prefetch,
-            due: place.pass * self.specs.len() as u64 + place.index as u64,
-            is_checked: true,
-            pinned: None,
-        };
-        let asked = self.mover.want(PathId::new(0), request, extent);
-        assert!(asked.is_ok(), "only the stager fills weight slots");
+        let due = place.pass * self.blocks as u64 + place.index as u64;
+        self.supply.fetch(block, Class::Prefetch, due, extent);
         self.moved[place.index] = true;
         self.fixed_ahead += if is_fixed { bytes } else { 0 };
         Ok(true)
@@ -389,7 +365,7 @@ impl Stager {
 
     /// Pins a block of the coming layer if it is there; it is not a use of the block.
     pub fn peek(&self, block: BlockId) -> Option<ReadLease> {
-        self.mover.table().pin(slot_of(block))
+        self.supply.table().pin(slot_of(block))
     }
 
     /// Leases the next block of the pass, which must be `block`, sleeping until it is there.
@@ -400,7 +376,7 @@ impl Stager {
             "blocks are leased in step order"
         );
         let start = Instant::now();
-        let was_ready = self.mover.table().state(slot_of(block)) == State::Ready;
+        let was_ready = self.supply.table().state(slot_of(block)) == State::Ready;
         if self.next <= self.now {
             let asked = self.ask(self.now, true)?;
             assert!(asked, "{block} has neither a frame nor its place");
@@ -409,7 +385,7 @@ impl Stager {
                 ..self.now
             };
         }
-        let lease = self.mover.wait(slot_of(block))?;
+        let lease = self.supply.wait(block)?;
         if !was_ready {
             self.counters.stall += start.elapsed();
         }
@@ -417,6 +393,8 @@ impl Stager {
             self.counters.misses += 1;
             if self.frame_of(block.index()).is_none() {
                 self.arrived_fixed(block.index());
+            } else {
+                self.supply.arrived(block, &lease);
             }
         } else {
             self.counters.hits += 1;
@@ -427,12 +405,12 @@ impl Stager {
 
     /// The operations on `block` have completed: a streamed block leaves its frame to the next.
     pub fn done(&mut self, block: BlockId) -> Result<(), MoveError> {
-        if block.index() >= self.specs.len() {
+        if block.index() >= self.blocks {
             self.experts().0.done(block);
             return Ok(());
         }
         if let Some(frame) = self.frame_of(block.index()) {
-            let extent = self.mover.table().evict(slot_of(block));
+            let extent = self.supply.evict(block);
             assert!(extent.is_some(), "nobody else leases a streamed block");
             self.frames[frame] = None;
         }

@@ -19,6 +19,7 @@ pub mod lock;
 pub mod mapping;
 pub mod newfile;
 pub mod random;
+pub mod signals;
 pub mod space;
 mod wake;
 

@@ -1,9 +1,12 @@
 //! What a command ends with when it does not succeed, and its one line.
 
 use crate::manifest::ModelError;
+use crate::publish::PublishError;
 use crate::sample::NotANumber;
-use crate::session::SessionError;
+use crate::session::{NodesError, SessionError};
 use crate::tokenizer::TokenizerError;
+use larder_pool::node::NodeError;
+use larder_pool::remote::RemoteError;
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
@@ -21,8 +24,18 @@ pub(super) enum CliError {
     Session(#[from] SessionError),
     #[error(transparent)]
     NotANumber(#[from] NotANumber),
+    #[error(transparent)]
+    Nodes(#[from] NodesError),
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     #[error("{}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("wait for signals")]
+    Signals { source: io::Error },
     #[error("write output")]
     Output { source: io::Error },
     /// The reader of our output has gone.

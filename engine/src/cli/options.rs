@@ -25,6 +25,14 @@ pub(super) enum Command {
     Tokenize(TokenizeOptions),
     /// Turn token ids into text
     Detokenize(DetokenizeOptions),
+    /// Lend memory, and disk, to engines on other hosts
+    Node(NodeArgs),
+    /// Store a model on memory nodes, so that hosts without its files can run it
+    Load(LoadOptions),
+    /// List the models of a memory node
+    Ls(LsOptions),
+    /// Remove a model from a memory node
+    Rm(RmOptions),
 }
 
 /// Where a run's memory and kernels come from.
@@ -35,8 +43,9 @@ pub(super) struct EngineArgs {
     /// free [default: 80%]
     #[arg(long, value_name = "SIZE")]
     pub(super) fast: Option<String>,
-    /// A tier: dram=SIZE[,node=N] (the fast tier, on a NUMA node), or origin,limit=RATE to slow the
-    /// model files' link
+    /// A tier: dram=SIZE[,node=N] or hbm=sim,SIZE (the fast tier), nvme=DIR,SIZE,
+    /// remote=tcp://HOST:PORT[,token-file=FILE], or origin (the model files); any with
+    /// ,limit=RATE to slow its links
     #[arg(long, value_name = "SPEC")]
     pub(super) tier: Vec<String>,
     /// Tokens of prompt and text together [default: the model's, at most 4096]
@@ -87,7 +96,7 @@ pub(super) struct PromptArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RunOptions {
-    /// GGUF file (or its first shard), or folder with config.json and safetensors
+    /// GGUF file (or its first shard), folder with config.json and safetensors, or remote://NAME
     pub(super) model: PathBuf,
     #[command(flatten)]
     pub(super) prompt: PromptArgs,
@@ -132,7 +141,7 @@ pub(super) struct SamplingArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ScoreOptions {
-    /// GGUF file (or its first shard), or folder with config.json and safetensors
+    /// GGUF file (or its first shard), folder with config.json and safetensors, or remote://NAME
     pub(super) model: PathBuf,
     /// A file that holds the text; - is standard input
     #[arg(
@@ -157,13 +166,68 @@ pub(super) struct ScoreOptions {
 
 #[derive(Debug, Args)]
 pub(super) struct PlanOptions {
-    /// GGUF file (or its first shard), or folder with config.json and safetensors
+    /// GGUF file (or its first shard), folder with config.json and safetensors, or remote://NAME
     pub(super) model: PathBuf,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
     /// One JSON object on standard output
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NodeArgs {
+    /// Address to listen on; other than loopback wants --token-file or --insecure
+    #[arg(
+        long,
+        value_name = "tcp://HOST:PORT",
+        default_value = "tcp://127.0.0.1:7311"
+    )]
+    pub(super) listen: String,
+    /// Memory to lend: bytes, 512MiB, 8GiB, or 50% of what is free
+    #[arg(long, value_name = "SIZE", default_value = "50%")]
+    pub(super) mem: String,
+    /// A disk tier below the memory: nvme=DIR,SIZE
+    #[arg(long, value_name = "SPEC")]
+    pub(super) tier: Vec<String>,
+    /// File with the token that clients must know
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// Without a token, serve whoever reaches the address
+    #[arg(long, conflicts_with = "token_file")]
+    pub(super) insecure: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoadOptions {
+    /// GGUF file (or its first shard), or folder with config.json and safetensors
+    pub(super) model: PathBuf,
+    /// Name of the model [default: the file's, without .gguf and number of the shard]
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Where to: remote=tcp://HOST:PORT[,token-file=FILE]; may be given several times
+    #[arg(long, value_name = "TIER", required = true)]
+    pub(super) into: Vec<String>,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LsOptions {
+    /// The node: remote=tcp://HOST:PORT[,token-file=FILE]
+    pub(super) tier: String,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RmOptions {
+    /// The node: remote=tcp://HOST:PORT[,token-file=FILE]
+    pub(super) tier: String,
+    /// Name of the model
+    pub(super) name: String,
 }
 
 #[derive(Debug, Args)]

@@ -2,14 +2,13 @@
 
 use super::error::CliError;
 use super::options::PlanOptions;
+use super::prompt::OpenModel;
 use super::report::{PROBED_BYTES, demand, notes};
 use super::size::{memory, rate};
 use super::table::{Table, print, width};
 use crate::bound::{Bandwidth, Demand, PathBound};
-use crate::manifest::Manifest;
 use crate::session::{Session, SessionError};
 use serde::Serialize;
-use std::sync::Arc;
 
 /// Tokens behind the prompt whose mean the bound is, at most.
 const HORIZON: usize = 256;
@@ -53,8 +52,7 @@ struct PlanReport {
 
 pub(super) fn plan(options: &PlanOptions) -> Result<(), CliError> {
     let engine = options.engine.resolve()?;
-    let manifest = Arc::new(Manifest::open(&options.model)?);
-    let mut session = Session::open(manifest, &engine)?;
+    let mut session = OpenModel::open(&options.model, &engine)?.session(&engine)?;
     let report = make(&mut session)?;
     print(options.json, &report, || table(&report).render(width()))
 }

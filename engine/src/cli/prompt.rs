@@ -4,6 +4,7 @@ use super::error::CliError;
 use super::options::PromptArgs;
 use super::size::parse_ids;
 use crate::manifest::{Container, Manifest};
+use crate::session::{Nodes, SCHEME, Session, SessionError, SessionOptions};
 use crate::tokenizer::Tokenizer;
 use std::io::Read;
 use std::path::Path;
@@ -12,18 +13,34 @@ use std::sync::Arc;
 /// A model with what turns its ids into text, if it has that.
 pub(super) struct OpenModel {
     pub(super) manifest: Arc<Manifest>,
+    nodes: Nodes,
     tokenizer: Result<Option<Tokenizer>, CliError>,
 }
 
 impl OpenModel {
-    pub(super) fn open(path: &Path) -> Result<Self, CliError> {
-        let container = Container::open(path)?;
-        let manifest = Arc::new(Manifest::from_container(&container)?);
+    /// Opens a file, a folder, or `remote://NAME` of the nodes among the tiers.
+    pub(super) fn open(path: &Path, engine: &SessionOptions) -> Result<Self, CliError> {
+        let mut nodes = Nodes::connect(engine).map_err(SessionError::from)?;
+        let name = path.to_str().and_then(|path| path.strip_prefix(SCHEME));
+        let (container, manifest) = match name {
+            Some(name) => nodes.open_model(name).map_err(SessionError::from)?,
+            None => {
+                let container = Container::open(path)?;
+                let manifest = Manifest::from_container(&container)?;
+                (container, manifest)
+            }
+        };
         let tokenizer = Tokenizer::open(&container).map_err(CliError::from);
         Ok(Self {
-            manifest,
+            manifest: Arc::new(manifest),
+            nodes,
             tokenizer,
         })
+    }
+
+    /// Opens a session on the model.
+    pub(super) fn session(&self, engine: &SessionOptions) -> Result<Session, SessionError> {
+        Session::open_with(Arc::clone(&self.manifest), engine, &self.nodes)
     }
 
     /// The tokenizer, if there is one that works: ids do without.

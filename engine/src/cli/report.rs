@@ -93,6 +93,7 @@ pub(super) fn notes(session: &Session) -> Vec<String> {
             path.display()
         )
     }));
+    notes.extend(session.spill_notes().cloned());
     if let Some(mapping) = session.space().mapping() {
         notes.push(format!("fast tier on {}", mapping.kind().name()));
     }

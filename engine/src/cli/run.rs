@@ -20,8 +20,8 @@ const LOOK_EVERY: usize = 8;
 pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     let sampling = options.sampling.resolve()?;
     let engine = options.engine.resolve()?;
-    let (model, prompt) = OpenModel::open(&options.model)?.prompt(&options.prompt)?;
-    let mut session = Session::open(model.manifest.clone(), &engine)?;
+    let (model, prompt) = OpenModel::open(&options.model, &engine)?.prompt(&options.prompt)?;
+    let mut session = model.session(&engine)?;
     if !options.json {
         let resolved = session.resolved();
         let line = format!(

@@ -8,7 +8,7 @@ use super::prompt::{OpenModel, read_text};
 use super::size::parse_ids;
 use super::table::print;
 use crate::sample::{nll, top};
-use crate::session::{Session, SessionError};
+use crate::session::SessionError;
 use serde::Serialize;
 
 /// What `score --json` prints.
@@ -25,13 +25,13 @@ struct ScoreReport {
 
 pub(super) fn score(options: &ScoreOptions) -> Result<(), CliError> {
     let engine = options.engine.resolve()?;
-    let model = OpenModel::open(&options.model)?;
+    let model = OpenModel::open(&options.model, &engine)?;
     let (model, tokens) = match (&options.prompt_tokens, &options.file) {
         (Some(ids), _) => (model, parse_ids(ids).map_err(CliError::Usage)?),
         (None, Some(file)) => model.encode(&read_text(file)?)?,
         (None, None) => unreachable!("one of the two is required"),
     };
-    let mut session = Session::open(model.manifest.clone(), &engine)?;
+    let mut session = model.session(&engine)?;
     let vocab = model.manifest.config.vocab;
     let mut writer = match &options.logits {
         Some(path) => Some(NpyWriter::create(path, tokens.len(), vocab)?),

@@ -5,8 +5,7 @@
 
 use super::stream::{Place, Stream};
 use super::{KvError, KvLayout, SliceAt};
-use crate::home::{Home, Homes};
-use larder_pool::mover::Mover;
+use crate::home::Homes;
 use larder_pool::sys::lease::{AppendLease, ReadLease, SlotTable};
 use larder_pool::sys::space::{Extent, Space};
 use larder_pool::table::slot_of;
@@ -55,16 +54,15 @@ impl Sequence {
     /// stream what is at home.
     pub fn new(
         layout: KvLayout,
-        mover: Arc<Mover>,
+        homes: Homes,
         space: Arc<Space>,
-        homes: Vec<Home>,
         (capacity, stream_frames): (usize, usize),
     ) -> Self {
         let layers = (0..layout.layers).map(|_| LayerKv::default()).collect();
         Self {
-            table: Arc::clone(mover.table()),
+            table: Arc::clone(homes.mover.table()),
             stream: Stream::new(stream_frames),
-            homes: Homes { list: homes, mover },
+            homes,
             layout,
             space,
             layers,

@@ -1,7 +1,7 @@
 //! A sequence over a simulated lower tier: what is read is what was appended, wherever it was.
 
 use super::*;
-use crate::home::Home;
+use crate::home::{Home, Homes};
 use larder_pool::clock::VirtualClock;
 use larder_pool::mover::{Mover, PathParts};
 use larder_pool::sim::{Link, MemoryFiles, SimDriver};
@@ -65,6 +65,7 @@ impl Bench {
             space: Arc::clone(&self.home),
             write: PathId::new(0),
             read: PathId::new(1),
+            lent: None,
         };
         let (mover, space) = (Arc::clone(&self.mover), Arc::clone(&self.space));
         let mut sequence = Sequence::new(
@@ -160,8 +161,12 @@ fn a_full_home_is_one_clear_error() {
 #[test]
 fn without_a_home_a_full_arena_is_an_error() {
     let bench = bench(4);
-    let (mover, space) = (Arc::clone(&bench.mover), Arc::clone(&bench.space));
-    let mut sequence = Sequence::new(bench.layout.clone(), mover, space, Vec::new(), (4, 0));
+    let homes = Homes {
+        list: Vec::new(),
+        mover: Arc::clone(&bench.mover),
+    };
+    let space = Arc::clone(&bench.space);
+    let mut sequence = Sequence::new(bench.layout.clone(), homes, space, (4, 0));
     sequence.plan(4, 10).expect("empty");
     step(&mut sequence, 64).expect("one block fits");
     let error = step(&mut sequence, 1).expect_err("two do not").to_string();

@@ -132,6 +132,8 @@ pub enum ModelError {
     #[error("{} has {found} bytes, expected at most {max}", path.display())]
     TooLarge { path: PathBuf, found: u64, max: u64 },
     #[error("{}: {detail}", path.display())]
+    Packed { path: PathBuf, detail: String },
+    #[error("{}: {detail}", path.display())]
     Shards { path: PathBuf, detail: String },
     #[error("{}: architecture {found} is not supported; supported: {supported}", path.display())]
     Architecture {

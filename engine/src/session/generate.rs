@@ -74,7 +74,7 @@ impl Session {
         let count = options.count.min(room);
         let prefill = self.prefill_of(options.prompt.len(), 1);
         let tokens = options.prompt.len() + count.saturating_sub(1);
-        let mut sequence = self.sequence(tokens, &prefill)?;
+        let mut sequence = self.sequence(tokens, &prefill);
         self.stager.start_text();
         let mut logits = vec![0.0; self.manifest.config.vocab];
         self.prefill(&mut sequence, (options.prompt, prefill), count, &mut logits)?;

@@ -10,16 +10,16 @@
 use crate::layout::ExpertArea;
 use crate::stager::StagerCounters;
 use crate::stager::routes::Routes;
-use larder_pool::block::BlockSpec;
-use larder_pool::mover::{Mover, Request};
+use crate::supply::Supply;
 use larder_pool::policy::Policy;
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::sys::slot::State;
 use larder_pool::sys::space::{Extent, Space};
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
-use larder_pool::units::{BlockId, PathId};
+use larder_pool::units::BlockId;
 use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,11 +39,10 @@ pub enum NextExpert {
 
 /// See the module.
 pub struct ExpertCache {
-    specs: Vec<Arc<BlockSpec>>,
+    supply: Supply,
     /// Id of the first expert.
     first: usize,
     area: ExpertArea,
-    mover: Arc<Mover>,
     space: Arc<Space>,
     policy: Box<dyn Policy>,
     pub routes: Routes,
@@ -67,23 +66,21 @@ pub struct ExpertCache {
 }
 
 impl ExpertCache {
-    /// A cache of the blocks `first ..`, all absent.
+    /// A cache of the blocks `ids`, all absent.
     pub fn new(
-        specs: Vec<Arc<BlockSpec>>,
-        first: usize,
+        ids: Range<usize>,
         area: ExpertArea,
-        mover: Arc<Mover>,
+        supply: Supply,
         space: Arc<Space>,
         policy: Box<dyn Policy>,
         routes: Routes,
     ) -> Self {
         Self {
-            frame_of: vec![None; specs.len()],
-            moved: vec![false; specs.len()],
-            specs,
-            first,
+            frame_of: vec![None; ids.len()],
+            moved: vec![false; ids.len()],
+            first: ids.start,
             area,
-            mover,
+            supply,
             space,
             policy,
             routes,
@@ -104,7 +101,7 @@ impl ExpertCache {
 
     /// Sets the upper end of the frames, between two steps; experts behind it are dropped.
     pub fn set_border(&mut self, border: u64) -> Result<(), MoveError> {
-        let count = self.area.frames_below(border).min(self.specs.len());
+        let count = self.area.frames_below(border).min(self.moved.len());
         for frame in count..self.frames.len() {
             if let Some(block) = self.frames[frame] {
                 self.settle(block)?;
@@ -134,7 +131,7 @@ impl ExpertCache {
         let wrong: Vec<BlockId> = self.guessed.drain().collect();
         for block in wrong {
             if !self.needed.contains(&block) && self.state(block) == State::Filling {
-                self.mover.cancel(slot_of(block));
+                self.supply.mover().cancel(slot_of(block));
                 self.cancelled.insert(block);
             }
         }
@@ -173,11 +170,12 @@ impl ExpertCache {
         };
         let block = self.waiting.remove(index).expect("position is inside");
         let start = Instant::now();
-        let lease = self.mover.wait(slot_of(block))?;
+        let lease = self.supply.wait(block)?;
         if ready.is_none() {
             counters.stall += start.elapsed();
         }
         if std::mem::take(&mut self.moved[block.index() - self.first]) {
+            self.supply.arrived(block, &lease);
             counters.misses += 1;
         } else {
             counters.hits += 1;
@@ -224,7 +222,7 @@ impl ExpertCache {
     }
 
     fn state(&self, block: BlockId) -> State {
-        self.mover.table().state(slot_of(block))
+        self.supply.table().state(slot_of(block))
     }
 
     /// Asks for an expert; `false` if every frame is in use.
@@ -241,17 +239,7 @@ impl ExpertCache {
         };
         self.due += 1;
         let index = block.index() - self.first;
-        let request = Request {
-            block,
-            slot: slot_of(block),
-            spec: Arc::clone(&self.specs[index]),
-            class,
-            due: self.due,
-            is_checked: true,
-            pinned: None,
-        };
-        let asked = self.mover.want(PathId::new(0), request, extent);
-        assert!(asked.is_ok(), "only the cache fills the slots of experts");
+        self.supply.fetch(block, class, self.due, extent);
         self.frames[frame] = Some(block);
         self.frame_of[index] = Some(frame);
         self.moved[index] = true;
@@ -269,7 +257,7 @@ impl ExpertCache {
             let may = |block: BlockId| {
                 !self.needed.contains(&block)
                     && self.state(block) == State::Ready
-                    && self.mover.table().pins(slot_of(block)) == 0
+                    && self.supply.table().pins(slot_of(block)) == 0
             };
             if let Some(victim) = self.policy.victim(&may) {
                 self.evict(victim);
@@ -319,11 +307,11 @@ impl ExpertCache {
         let slot = slot_of(block);
         if self.cancelled.contains(&block) {
             while self.state(block) == State::Filling {
-                self.mover.table().wait_filled(slot, QUARANTINE);
+                self.supply.table().wait_filled(slot, QUARANTINE);
             }
             self.forget_cancelled(block);
         } else if self.state(block) == State::Filling {
-            drop(self.mover.wait(slot)?);
+            drop(self.supply.wait(block)?);
         }
         Ok(())
     }
@@ -332,7 +320,7 @@ impl ExpertCache {
         if self.frame_of[block.index() - self.first].is_none() {
             return;
         }
-        let extent = self.mover.table().evict(slot_of(block));
+        let extent = self.supply.evict(block);
         assert!(
             extent.is_some(),
             "nobody leases {block}, which leaves the cache"

@@ -1,0 +1,143 @@
+//! The memory nodes of a session: connections that serve a model, lend memory, or both.
+
+use crate::manifest::{Container, Manifest, ModelError};
+use crate::session::{LowerTier, SessionOptions};
+use larder_pool::remote::{Client, ObjectHash, RemoteError, RemoteOptions};
+use larder_pool::units::BytesPerSec;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How a model of a node is named on the command line.
+pub const SCHEME: &str = "remote://";
+
+/// A node could not serve what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum NodesError {
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    #[error("read token file {}: {error}", path.display())]
+    Token {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    #[error("no node for remote://{name}; give one with --tier remote=tcp://HOST:PORT")]
+    NoNode { name: String },
+    #[error("no node has a model named '{name}'; they have {names}; load it with larder load")]
+    NoModel { name: String, names: String },
+    #[error(
+        "two models are named '{name}': {} at {}, {} at {}; remove one with larder rm",
+        one.0, one.1, other.0, other.1
+    )]
+    TwoModels {
+        name: String,
+        one: (ObjectHash, String),
+        other: (ObjectHash, String),
+    },
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// A connected node.
+#[derive(Clone)]
+pub struct NodeLink {
+    pub client: Arc<Client>,
+    pub limit: Option<BytesPerSec>,
+    pub is_forced: bool,
+}
+
+/// The nodes of a session, in the order they were given.
+#[derive(Clone, Default)]
+pub struct Nodes {
+    pub links: Vec<NodeLink>,
+    /// The one whose objects the model is.
+    pub origin: Option<usize>,
+}
+
+/// Connects to the node at `address`.
+pub fn connect(address: &str, token_file: Option<&Path>) -> Result<Arc<Client>, NodesError> {
+    let mut options = RemoteOptions::new(address);
+    if let Some(path) = token_file {
+        let text = std::fs::read_to_string(path).map_err(|error| NodesError::Token {
+            path: path.to_path_buf(),
+            error,
+        })?;
+        options.token = Some(text.trim().to_owned());
+    }
+    Ok(Client::connect(&options)?)
+}
+
+impl Nodes {
+    /// Connects to every node among the tiers.
+    pub fn connect(options: &SessionOptions) -> Result<Self, NodesError> {
+        let mut links = Vec::new();
+        for tier in &options.lower {
+            let LowerTier::Remote {
+                address,
+                token_file,
+                is_forced,
+                limit,
+            } = tier
+            else {
+                continue;
+            };
+            links.push(NodeLink {
+                client: connect(address, token_file.as_deref())?,
+                limit: *limit,
+                is_forced: *is_forced,
+            });
+        }
+        Ok(Self {
+            links,
+            origin: None,
+        })
+    }
+
+    /// Opens the model `name`, which the first node that has it serves.
+    pub fn open_model(&mut self, name: &str) -> Result<(Container, Manifest), NodesError> {
+        if self.links.is_empty() {
+            let name = name.to_owned();
+            return Err(NodesError::NoNode { name });
+        }
+        let mut found: Option<(usize, ObjectHash)> = None;
+        for (index, link) in self.links.iter().enumerate() {
+            let Some(hash) = link.client.resolve(name)? else {
+                continue;
+            };
+            match found {
+                None => found = Some((index, hash)),
+                Some((_, first)) if first == hash => {}
+                Some((at, first)) => {
+                    let address = |index: usize| self.links[index].client.address().to_owned();
+                    return Err(NodesError::TwoModels {
+                        name: name.to_owned(),
+                        one: (first, address(at)),
+                        other: (hash, address(index)),
+                    });
+                }
+            }
+        }
+        let Some((index, hash)) = found else {
+            return Err(self.no_model(name)?);
+        };
+        self.origin = Some(index);
+        let root = self.links[index].client.get_object(hash)?;
+        let path = PathBuf::from(format!("{SCHEME}{name}"));
+        Ok(Manifest::from_packed(&path, &root)?)
+    }
+
+    fn no_model(&self, name: &str) -> Result<NodesError, NodesError> {
+        let mut names = Vec::new();
+        for link in &self.links {
+            names.extend(link.client.names()?.into_iter().map(|model| model.name));
+        }
+        names.sort();
+        names.dedup();
+        let names = if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        };
+        let name = name.to_owned();
+        Ok(NodesError::NoModel { name, names })
+    }
+}

@@ -1,0 +1,161 @@
+//! The tiers of a session, opened: their paths, and the homes that blocks may go to.
+
+use crate::home::Home;
+use crate::manifest::{Manifest, Origin};
+use crate::session::nodes::Nodes;
+use crate::session::resolve::slower;
+use crate::session::{LowerTier, SessionError, SessionOptions};
+use larder_pool::mover::PathParts;
+use larder_pool::source::Files;
+use larder_pool::spill::Spill;
+use larder_pool::sys::driver::open_driver;
+use larder_pool::sys::file::SourceFile;
+use larder_pool::sys::space::Space;
+use larder_pool::units::{BytesPerSec, PathId};
+use std::sync::Arc;
+
+/// Bandwidth assumed of a tier that has no limit, in bytes per second.
+const NVME_GUESS: f64 = 1e9;
+const REMOTE_GUESS: f64 = 2e9;
+
+/// See the module.
+pub(super) struct Tiers {
+    pub(super) paths: Vec<PathParts>,
+    pub(super) homes: Vec<Home>,
+    /// Bandwidth of each home, and of the origin, as far as it is known before anything ran.
+    pub(super) rates: Vec<f64>,
+    pub(super) origin_rate: f64,
+    pub(super) spills: Vec<Spill>,
+    pub(super) files: Vec<Arc<SourceFile>>,
+}
+
+impl Tiers {
+    /// Opens what `options` name, for the fast tier `fast` over `space`. Path 0 is the origin's.
+    pub(super) fn open(
+        manifest: &Manifest,
+        options: &SessionOptions,
+        nodes: &Nodes,
+        (fast, space): (&str, &Arc<Space>),
+    ) -> Result<Self, SessionError> {
+        let mut tiers = Self {
+            paths: Vec::new(),
+            homes: Vec::new(),
+            rates: Vec::new(),
+            origin_rate: 0.0,
+            spills: Vec::new(),
+            files: Vec::new(),
+        };
+        tiers.open_origin(manifest, options, nodes, (fast, space))?;
+        for tier in &options.lower {
+            if let LowerTier::Nvme {
+                folder,
+                bytes,
+                limit,
+            } = tier
+            {
+                let spill = Spill::open(folder, *bytes)?;
+                let limit = slower(*limit, options.fast_limit);
+                let (read, write) = spill.parts("nvme", space, limit);
+                tiers.add_home("nvme", fast, Arc::clone(spill.space()), (read, write));
+                tiers.rates.push(limit.map_or(NVME_GUESS, BytesPerSec::get));
+                tiers.spills.push(spill);
+            }
+        }
+        for (index, link) in nodes.links.iter().enumerate() {
+            let name = match index {
+                0 => "remote".to_owned(),
+                _ => format!("remote{}", index + 1),
+            };
+            let limit = slower(link.limit, options.fast_limit);
+            let lent = link.client.lend(link.client.info()?.free_bytes)?;
+            let (reader, source) = lent.reader()?;
+            let (_, sink) = lent.reader()?;
+            let parts = |driver, source| PathParts {
+                name: String::new(),
+                driver,
+                source: Box::new(source),
+                limit,
+            };
+            let pair = (parts(reader, source), parts(lent.writer()?, sink));
+            tiers.add_home(&name, fast, Arc::clone(lent.space()), pair);
+            tiers
+                .rates
+                .push(limit.map_or(REMOTE_GUESS, BytesPerSec::get));
+            let home = tiers.homes.last_mut().expect("added just now");
+            home.lent = Some(lent);
+        }
+        tiers.sort();
+        Ok(tiers)
+    }
+
+    fn open_origin(
+        &mut self,
+        manifest: &Manifest,
+        options: &SessionOptions,
+        nodes: &Nodes,
+        (fast, space): (&str, &Arc<Space>),
+    ) -> Result<(), SessionError> {
+        let name = format!("origin>{fast}");
+        let limit = slower(options.origin_limit, options.fast_limit);
+        let parts = match &manifest.origin {
+            Origin::Files(files) => {
+                self.files = files
+                    .iter()
+                    .map(|file| SourceFile::open(&file.path).map(Arc::new))
+                    .collect::<Result<Vec<_>, _>>()?;
+                self.origin_rate = limit.map_or(NVME_GUESS, BytesPerSec::get);
+                PathParts {
+                    name,
+                    driver: open_driver(self.files.clone(), space),
+                    source: Box::new(Files(self.files.clone())),
+                    limit,
+                }
+            }
+            Origin::Objects(hashes) => {
+                let node = nodes.origin.expect("a packed model was opened from a node");
+                let link = &nodes.links[node];
+                let limit = slower(limit, link.limit);
+                self.origin_rate = limit.map_or(REMOTE_GUESS, BytesPerSec::get);
+                let (driver, source) = link.client.read_objects(hashes)?;
+                PathParts {
+                    name,
+                    driver,
+                    source: Box::new(source),
+                    limit,
+                }
+            }
+        };
+        self.paths.push(parts);
+        Ok(())
+    }
+
+    fn add_home(
+        &mut self,
+        name: &str,
+        fast: &str,
+        space: Arc<Space>,
+        (mut read, mut write): (PathParts, PathParts),
+    ) {
+        read.name = format!("{name}>{fast}");
+        write.name = format!("{fast}>{name}");
+        let first = self.paths.len();
+        self.homes.push(Home {
+            name: name.to_owned(),
+            space,
+            write: PathId::new(first),
+            read: PathId::new(first + 1),
+            lent: None,
+        });
+        self.paths.extend([write, read]);
+    }
+
+    /// The fastest home first.
+    fn sort(&mut self) {
+        let mut both: Vec<(f64, Home)> = self.rates.drain(..).zip(self.homes.drain(..)).collect();
+        both.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        for (rate, home) in both {
+            self.rates.push(rate);
+            self.homes.push(home);
+        }
+    }
+}
