@@ -94,6 +94,13 @@ pub struct PathBound {
     pub capacity: u64,
 }
 
+impl PathBound {
+    /// Bytes that the path brings in `seconds`.
+    pub fn bytes_in(&self, seconds: f64) -> f64 {
+        (self.bandwidth.bytes_per_s * seconds).min(self.capacity as f64)
+    }
+}
+
 /// What decode steps read, and what of it cannot be on the fast tier.
 #[derive(Clone, Copy, Debug)]
 pub struct Demand {
@@ -155,7 +162,7 @@ impl Demand {
 
 /// Shortest time in which the paths together bring `need` bytes, each at most what its tier
 /// holds: all run until they are out of bytes.
-fn link_seconds(need: f64, paths: &[PathBound]) -> f64 {
+pub fn link_seconds(need: f64, paths: &[PathBound]) -> f64 {
     let mut open: Vec<&PathBound> = paths.iter().collect();
     let dry_at = |path: &PathBound| path.capacity as f64 / path.bandwidth.bytes_per_s;
     open.sort_by(|a, b| dry_at(a).total_cmp(&dry_at(b)));

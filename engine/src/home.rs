@@ -23,6 +23,8 @@ pub struct Home {
     pub read: PathId,
     /// The node's side of the tier, which must be told of every object first.
     pub lent: Option<Arc<Lent>>,
+    /// Used even where another tier would do better.
+    pub is_forced: bool,
 }
 
 /// The homes of a session, the fastest first, each with a slot of its own per block.

@@ -12,16 +12,16 @@ mod score;
 mod tiers;
 
 pub use generate::{GenerateOptions, Generated, PathUse, StopReason};
-pub use nodes::{NodeLink, Nodes, NodesError, SCHEME, connect};
+pub use nodes::{NodeLink, Nodes, NodesError, SCHEME, connect, no_model};
 pub use resolve::{LowerTier, Resolved, SessionOptions, resolve};
 
 use crate::backend::Backend;
 use crate::backend::work::WorkBuffers;
 use crate::gather::Gatherer;
-use crate::home::Homes;
+use crate::home::{Home, Homes};
 use crate::kv::{KvError, Sequence};
 use crate::layout::{Layout, TooSmall};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Origin};
 use crate::stager::Stager;
 use larder_cpu::{IsaError, KvError as KvShapeError};
 use larder_pool::mover::Mover;
@@ -32,7 +32,7 @@ use larder_pool::sys::lease::SlotTable;
 use larder_pool::sys::mapping::{BindError, MapError};
 use larder_pool::sys::space::{Extent, Space};
 use larder_pool::transfer::MoveError;
-use larder_pool::units::{GRANULE, SLICE_TOKENS};
+use larder_pool::units::{BytesPerSec, GRANULE, PathId, SLICE_TOKENS};
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -57,6 +57,16 @@ pub enum SessionError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Isa(#[from] IsaError),
+    #[error(
+        "{slow} carries {slow_mb_s:.0} MB/s and {fast} {fast_mb_s:.0} MB/s with room for all of the \
+         kv: leave {slow} out, or add ,force to use it"
+    )]
+    SlowTier {
+        slow: String,
+        slow_mb_s: f64,
+        fast: String,
+        fast_mb_s: f64,
+    },
     #[error(transparent)]
     KvShape(#[from] KvShapeError),
     #[error(transparent)]
@@ -94,8 +104,21 @@ pub struct Session {
     files: Vec<Arc<SourceFile>>,
     /// Folders that homes are in, locked until the session ends.
     spills: Vec<Spill>,
+    home_rates: Vec<f64>,
+    /// Limits of the paths, by path id.
+    limits: Vec<Option<BytesPerSec>>,
     /// Bytes that probes moved, which no report counts.
     probed_bytes: u64,
+}
+
+/// A path into the fast tier.
+#[derive(Clone, Debug)]
+pub struct Inward {
+    pub path: PathId,
+    pub name: String,
+    pub limit: Option<BytesPerSec>,
+    /// Bytes that its tier can hold.
+    pub capacity: u64,
 }
 
 /// Passes of a prefill.
@@ -165,6 +188,64 @@ impl Session {
             .iter()
             .filter(|file| !file.is_direct())
             .map(|file| file.path())
+    }
+
+    /// The paths into the fast tier: the origin's, then one per home, each with its limit and the
+    /// bytes that its tier can hold of what a step reads.
+    pub fn inward(&self) -> Vec<Inward> {
+        let is_packed = matches!(self.manifest.origin, Origin::Objects(_));
+        let kv = self.layout.needs().kv.bytes_for(self.resolved.context);
+        let origin = (PathId::new(0), u64::MAX);
+        let homes = self.homes.list.iter().map(|home| {
+            let held = if is_packed { u64::MAX } else { kv };
+            (home.read, home.space.len().min(held))
+        });
+        let inward = std::iter::once(origin).chain(homes);
+        inward
+            .map(|(path, capacity)| Inward {
+                path,
+                name: self.mover.paths()[path.index()].name.clone(),
+                limit: self.limits[path.index()],
+                capacity,
+            })
+            .collect()
+    }
+
+    /// Fails if a memory node is slower than a tier that has room for everything it would hold,
+    /// unless it was forced. `rates` are those of the homes, in bytes per second.
+    pub fn check_tiers(&self, rates: &[f64]) -> Result<(), SessionError> {
+        let kv = self.layout.needs().kv.bytes_for(self.resolved.context);
+        let homes = || self.homes.list.iter().zip(rates);
+        for (slow, &slow_rate) in homes().filter(|(home, _)| home.lent.is_some()) {
+            if slow.is_forced {
+                continue;
+            }
+            let better = homes().find(|(home, rate)| home.space.len() >= kv && **rate > slow_rate);
+            if let Some((fast, &fast_rate)) = better {
+                return Err(SessionError::SlowTier {
+                    slow: slow.name.clone(),
+                    slow_mb_s: slow_rate / 1e6,
+                    fast: fast.name.clone(),
+                    fast_mb_s: fast_rate / 1e6,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Homes of KV and weights, the fastest first.
+    pub fn homes(&self) -> &[Home] {
+        &self.homes.list
+    }
+
+    /// Weights that are given to each home, in bytes; those that never stream stay away.
+    pub fn homed_bytes(&self) -> Vec<u64> {
+        self.stager.supply().homed_bytes(self.homes.list.len())
+    }
+
+    /// Bandwidth of the homes as far as it is known without a measurement.
+    pub fn home_rates(&self) -> &[f64] {
+        &self.home_rates
     }
 
     /// What the spill folders have to say.

@@ -123,6 +123,10 @@ impl Stager {
         }
     }
 
+    pub fn supply(&self) -> &Supply {
+        &self.supply
+    }
+
     pub fn counters(&self) -> StagerCounters {
         self.counters
     }

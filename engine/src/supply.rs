@@ -75,6 +75,17 @@ impl Supply {
         &self.mover
     }
 
+    /// Bytes of the blocks that are given to each of `count` homes.
+    pub fn homed_bytes(&self, count: usize) -> Vec<u64> {
+        let mut bytes = vec![0; count];
+        for (spec, home) in self.specs.iter().zip(self.assigned.iter()) {
+            if let Some(home) = home {
+                bytes[usize::from(*home)] += spec.extent_bytes();
+            }
+        }
+        bytes
+    }
+
     /// Bytes of a block on the fast tier.
     pub fn bytes(&self, block: BlockId) -> u64 {
         self.specs[block.index()].extent_bytes()
@@ -123,9 +134,19 @@ impl Supply {
             if extent.is_some() || !self.homes.is_leaving(block) {
                 return extent;
             }
-            // How it ends does not matter here: the origin still has the block.
-            let _ = self.homes.wait(block);
+            self.wait_home(block);
         }
+    }
+
+    /// The block is being written home, which pins it.
+    pub fn is_leaving(&self, block: BlockId) -> bool {
+        self.homes.is_leaving(block)
+    }
+
+    /// Waits until the block has gone home. How that ends does not matter here: the origin still
+    /// has it.
+    pub fn wait_home(&self, block: BlockId) {
+        let _ = self.homes.wait(block);
     }
 
     /// Pins a block that was asked for, sleeping until it is there.

@@ -169,7 +169,8 @@ impl Tokenizer {
         let mut stream = self.stream(true);
         let mut text = String::new();
         for &id in ids {
-            text.push_str(&stream.push(id)?);
+            self.piece(id)?;
+            text.push_str(&stream.push(id));
         }
         text.push_str(&stream.finish());
         Ok(text)

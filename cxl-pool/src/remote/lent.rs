@@ -40,6 +40,11 @@ impl Lent {
         })
     }
 
+    /// Host and port of the node.
+    pub fn address(&self) -> &str {
+        self.connector.address()
+    }
+
     /// The address space, to take extents from.
     pub const fn space(&self) -> &Arc<Space> {
         &self.space

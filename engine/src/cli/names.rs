@@ -5,7 +5,7 @@ use super::options::{LsOptions, RmOptions};
 use super::size::memory;
 use super::table::{Table, print, width};
 use super::tier::{TierSpec, parse_tier};
-use crate::session::connect;
+use crate::session::{connect, no_model};
 use larder_pool::remote::Client;
 use serde::Serialize;
 use std::sync::Arc;
@@ -70,5 +70,8 @@ pub(super) fn ls(options: &LsOptions) -> Result<(), CliError> {
 
 pub(super) fn rm(options: &RmOptions) -> Result<(), CliError> {
     let client = connect_tier("rm", &options.tier)?;
+    if client.resolve(&options.name)?.is_none() {
+        return Err(no_model(&options.name, &client.names()?).into());
+    }
     Ok(client.remove(&options.name)?)
 }

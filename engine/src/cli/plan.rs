@@ -3,10 +3,10 @@
 use super::error::CliError;
 use super::options::PlanOptions;
 use super::prompt::OpenModel;
-use super::report::{PROBED_BYTES, demand, notes};
+use super::report::{PROBED_BYTES, demand, notes, path_bounds};
 use super::size::{memory, rate};
 use super::table::{Table, print, width};
-use crate::bound::{Bandwidth, Demand, PathBound};
+use crate::bound::{Bandwidth, Demand, link_seconds};
 use crate::session::{Session, SessionError};
 use serde::Serialize;
 
@@ -16,19 +16,25 @@ const HORIZON: usize = 256;
 /// What one tier holds.
 #[derive(Debug, Serialize)]
 struct TierPlan {
-    name: &'static str,
+    name: String,
+    /// Bytes of the tier; none of an origin, which holds all.
+    bytes: Option<u64>,
+    /// What will live there, largest first.
+    holds: Vec<Held>,
+}
+
+#[derive(Debug, Serialize)]
+struct Held {
+    what: &'static str,
     bytes: u64,
-    fixed_bytes: u64,
-    ring_bytes: u64,
-    work_bytes: u64,
-    kv_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
 struct PathPlan {
-    name: &'static str,
+    name: String,
     #[serde(flatten)]
     bandwidth: Bandwidth,
+    /// Its share of what a token needs, if all paths end together.
     bytes_per_token: u64,
 }
 
@@ -63,50 +69,32 @@ fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
     } else {
         None
     };
-    let limit = session
-        .resolved()
-        .origin_limit
-        .map(larder_pool::units::BytesPerSec::get);
-    let origin = Bandwidth::origin(probe, None, limit);
+    let bounds = path_bounds(&session.inward(), (probe, None));
     let memory = Bandwidth::memory(None);
     let mut step = demand(session);
     step.missed_bytes = missed_bytes(session, &step);
-    let paths = [PathBound {
-        name: session.mover().paths()[0].name.clone(),
-        bandwidth: origin,
-        capacity: u64::MAX,
-    }];
     let context = session.resolved().context;
     let horizon = HORIZON.min(context) as u64;
-    let (bound_tok_s, bound_by) = step.bound(0..horizon, &paths, memory);
+    let (bound_tok_s, bound_by) = step.bound(0..horizon, &bounds, memory);
+    let need = step.need_bytes(horizon / 2);
+    let seconds = link_seconds(need, &bounds);
+    let paths = bounds.iter().map(|path| PathPlan {
+        name: path.name.clone(),
+        bandwidth: path.bandwidth,
+        bytes_per_token: path.bytes_in(seconds).min(need) as u64,
+    });
     let layout = session.layout();
     let needs = layout.needs();
     let rows = layout.prefill_rows(context, 1);
-    let fixed_bytes = layout.fixed_bytes(layout.kv_border(horizon as usize, 0));
-    let ring_bytes = layout.frames * layout.frame_bytes;
-    let kv_bytes = needs.kv.bytes_for(context);
-    let dram = TierPlan {
-        name: "dram",
-        bytes: layout.space_bytes,
-        fixed_bytes,
-        ring_bytes,
-        work_bytes: layout.ring_start,
-        kv_bytes,
-    };
-    let streamed = needs.weight_bytes() - fixed_bytes.min(needs.weight_bytes());
     Ok(PlanReport {
         weight_bytes: session.manifest().weight_bytes(),
         min_fast_bytes: needs.min_fast_bytes(),
         fast_bytes: layout.space_bytes,
-        kv_bytes,
+        kv_bytes: needs.kv.bytes_for(context),
         context,
         kv_type: session.resolved().kv_type.name(),
-        tiers: vec![dram],
-        paths: vec![PathPlan {
-            name: "origin>dram",
-            bandwidth: origin,
-            bytes_per_token: streamed,
-        }],
+        paths: paths.collect(),
+        tiers: tiers(session, horizon as usize),
         prefill_passes: if layout.frames == 0 {
             1
         } else {
@@ -116,6 +104,55 @@ fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
         bound_by,
         notes: notes(session),
     })
+}
+
+/// What will live where, `tokens` tokens into a text; KV for the whole context.
+fn tiers(session: &Session, tokens: usize) -> Vec<TierPlan> {
+    let layout = session.layout();
+    let needs = layout.needs();
+    let context = session.resolved().context;
+    let border = layout.kv_border(tokens, 0);
+    let fixed = layout.fixed_bytes(border);
+    let experts = layout.experts.map_or(0, |area| {
+        area.frames_below(border) as u64 * area.frame_bytes
+    });
+    let kv = needs.kv.bytes_for(context);
+    let kv_fast = layout.space_bytes - layout.kv_border(context, 0);
+    let mut plans = vec![TierPlan::new(
+        session.resolved().fast_name,
+        Some(layout.space_bytes),
+        &[
+            ("weights that stay", fixed),
+            ("experts, cached", experts),
+            ("ring of weights", layout.frames * layout.frame_bytes),
+            ("work buffers", layout.ring_start),
+            ("kv, at most", kv_fast),
+        ],
+    )];
+    let mut kv_left = kv - kv_fast;
+    for (home, weights) in session.homes().iter().zip(session.homed_bytes()) {
+        let kv_here = kv_left.min(home.space.len());
+        kv_left -= kv_here;
+        let holds = [
+            ("kv that has left", kv_here),
+            ("weights that stream", weights),
+        ];
+        plans.push(TierPlan::new(&home.name, Some(home.space.len()), &holds));
+    }
+    let weights = session.manifest().weight_bytes();
+    plans.push(TierPlan::new("origin", None, &[("all weights", weights)]));
+    plans
+}
+
+impl TierPlan {
+    fn new(name: &str, bytes: Option<u64>, holds: &[(&'static str, u64)]) -> Self {
+        let held = holds.iter().filter(|(_, bytes)| *bytes > 0);
+        Self {
+            name: name.to_owned(),
+            bytes,
+            holds: held.map(|&(what, bytes)| Held { what, bytes }).collect(),
+        }
+    }
 }
 
 /// Experts that a step misses if every expert is as likely as any other: routers are skewed, so a
@@ -147,23 +184,25 @@ fn table(report: &PlanReport) -> Table {
         format!("{} tokens, KV in {}", report.context, report.kv_type),
     );
     for tier in &report.tiers {
-        table.row(
-            tier.name,
-            format!(
-                "{}: {} of weights stay, {} ring, {} work, up to {} KV",
-                memory(tier.bytes),
-                memory(tier.fixed_bytes),
-                memory(tier.ring_bytes),
-                memory(tier.work_bytes),
-                memory(tier.kv_bytes)
-            ),
-        );
+        let holds = tier.holds.iter();
+        let holds: Vec<String> = holds
+            .map(|held| format!("{} {}", memory(held.bytes), held.what))
+            .collect();
+        let holds = if holds.is_empty() {
+            "nothing".to_owned()
+        } else {
+            holds.join(", ")
+        };
+        let size = tier
+            .bytes
+            .map_or(String::new(), |bytes| format!("{}: ", memory(bytes)));
+        table.row(&tier.name, format!("{size}{holds}"));
     }
     for path in &report.paths {
         let source = format!("{:?}", path.bandwidth.origin).to_lowercase();
         let speed = rate(path.bandwidth.bytes_per_s);
         table.row(
-            path.name,
+            &path.name,
             format!(
                 "{} per token at {speed} ({source})",
                 memory(path.bytes_per_token)

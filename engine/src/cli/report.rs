@@ -4,8 +4,9 @@ use super::size::{memory, rate};
 use super::table::{Table, width};
 use crate::bound::replay::Record;
 use crate::bound::{Bandwidth, Demand, MEMORY, Origin, PathBound};
-use crate::session::{Generated, Session};
+use crate::session::{Generated, Inward, Session};
 use larder_pool::sys::limits::resident_bytes;
+use larder_pool::units::BytesPerSec;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -64,6 +65,20 @@ pub(super) fn demand(session: &Session) -> Demand {
     }
 }
 
+/// Bandwidth of every path into the fast tier, of which the origin's may have been probed.
+pub(super) fn path_bounds(inward: &[Inward], probes: (Option<f64>, Option<f64>)) -> Vec<PathBound> {
+    let bounds = inward.iter().enumerate().map(|(index, path)| {
+        let (before, after) = if index == 0 { probes } else { (None, None) };
+        let limit = path.limit.map(BytesPerSec::get);
+        PathBound {
+            name: path.name.clone(),
+            bandwidth: Bandwidth::origin(before, after, limit),
+            capacity: path.capacity,
+        }
+    });
+    bounds.collect()
+}
+
 /// What a cache of experts misses per step in a replay of the run: least recently used, optimal.
 fn replay(session: &Session, demand: &Demand, position: u64, steps: usize) -> (f64, f64) {
     let expert_bytes = session.manifest().expert_bytes();
@@ -111,29 +126,24 @@ impl RunReport {
     ) -> Self {
         let seconds = made.decode.as_secs_f64();
         let per_second = |amount: f64| (made.decode_steps > 0).then(|| amount / seconds);
-        let limit = session
-            .resolved()
-            .origin_limit
-            .map(larder_pool::units::BytesPerSec::get);
-        let origin = Bandwidth::origin(probes.origin_before, probes.origin_after, limit);
+        let inward = session.inward();
+        let paths = path_bounds(&inward, (probes.origin_before, probes.origin_after));
         let memory = Bandwidth::memory(probes.memory);
         let mut step = demand(session);
         let first = prompt_tokens as u64;
         let positions = first..first + made.decode_steps as u64;
         let middle = first + made.decode_steps as u64 / 2;
         let (lru, optimal) = replay(session, &step, middle, made.decode_steps);
-        let path = session.mover().paths()[0].name.clone();
-        let paths = [PathBound {
-            name: path.clone(),
-            bandwidth: origin,
-            capacity: u64::MAX,
-        }];
         step.missed_bytes = optimal;
         let (optimum_tok_s, _) = step.bound(positions.clone(), &paths, memory);
         step.missed_bytes = lru;
         let (bound_tok_s, bound_by) = step.bound(positions.clone(), &paths, memory);
-        let used = if bound_by == MEMORY { memory } else { origin };
-        let is_estimated = used.origin == Origin::Estimated;
+        let is_estimated = if bound_by == MEMORY {
+            memory.origin == Origin::Estimated
+        } else {
+            let mut paths = paths.iter();
+            paths.any(|path| path.bandwidth.origin == Origin::Estimated)
+        };
         let decode_tok_s = per_second(made.decode_steps as f64);
         let of = |bound: f64| {
             let speed = decode_tok_s.filter(|_| !is_estimated);
@@ -145,7 +155,10 @@ impl RunReport {
         let names: Vec<String> = names.collect();
         let mut moved: Vec<u64> = session.path_use().iter().map(|path| path.bytes).collect();
         moved[0] -= session.probed_bytes();
-        let arrived: u64 = made.decode_paths.iter().map(|path| path.bytes).sum();
+        let arrived = inward
+            .iter()
+            .map(|path| made.decode_paths[path.path.index()].bytes);
+        let arrived: u64 = arrived.sum();
         let busiest = made.decode_paths.iter().map(|path| path.busy).max();
         Self {
             text,

@@ -150,7 +150,7 @@ impl<'a> Output<'a> {
         self.count += 1;
         self.progress.step();
         let piece = match &mut self.stream {
-            Some(stream) => stream.push(token)?,
+            Some(stream) => stream.push(token),
             None => format!("{}{token}", if self.count > 1 { "," } else { "" }),
         };
         self.show(&piece)

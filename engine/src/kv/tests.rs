@@ -66,15 +66,14 @@ impl Bench {
             write: PathId::new(0),
             read: PathId::new(1),
             lent: None,
+            is_forced: false,
         };
-        let (mover, space) = (Arc::clone(&self.mover), Arc::clone(&self.space));
-        let mut sequence = Sequence::new(
-            self.layout.clone(),
-            mover,
-            space,
-            vec![home],
-            (frames, stream),
-        );
+        let homes = Homes {
+            list: vec![home],
+            mover: Arc::clone(&self.mover),
+        };
+        let space = Arc::clone(&self.space);
+        let mut sequence = Sequence::new(self.layout.clone(), homes, space, (frames, stream));
         sequence.plan(frames, 1000).expect("empty");
         sequence
     }

@@ -9,6 +9,14 @@ use std::fs;
 use tempfile::TempDir;
 
 /// Checks that the blocks hold every row of every matrix of the step once, in step order.
+/// Files that a model on a disk has.
+fn file_count(manifest: &Manifest) -> usize {
+    match &manifest.origin {
+        Origin::Files(files) => files.len(),
+        Origin::Objects(_) => 0,
+    }
+}
+
 pub(super) fn check_blocks(manifest: &Manifest) {
     let target = cut::target_bytes(manifest.weight_bytes());
     let mut next = 0;

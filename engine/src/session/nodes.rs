@@ -2,7 +2,7 @@
 
 use crate::manifest::{Container, Manifest, ModelError};
 use crate::session::{LowerTier, SessionOptions};
-use larder_pool::remote::{Client, ObjectHash, RemoteError, RemoteOptions};
+use larder_pool::remote::{Client, NamedModel, ObjectHash, RemoteError, RemoteOptions};
 use larder_pool::units::BytesPerSec;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -117,27 +117,29 @@ impl Nodes {
             }
         }
         let Some((index, hash)) = found else {
-            return Err(self.no_model(name)?);
+            let mut models = Vec::new();
+            for link in &self.links {
+                models.extend(link.client.names()?);
+            }
+            return Err(no_model(name, &models));
         };
         self.origin = Some(index);
         let root = self.links[index].client.get_object(hash)?;
         let path = PathBuf::from(format!("{SCHEME}{name}"));
         Ok(Manifest::from_packed(&path, &root)?)
     }
+}
 
-    fn no_model(&self, name: &str) -> Result<NodesError, NodesError> {
-        let mut names = Vec::new();
-        for link in &self.links {
-            names.extend(link.client.names()?.into_iter().map(|model| model.name));
-        }
-        names.sort();
-        names.dedup();
-        let names = if names.is_empty() {
-            "none".to_owned()
-        } else {
-            names.join(", ")
-        };
-        let name = name.to_owned();
-        Ok(NodesError::NoModel { name, names })
-    }
+/// No node has the model; `models` are those that they have.
+pub fn no_model(name: &str, models: &[NamedModel]) -> NodesError {
+    let mut names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let names = if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    };
+    let name = name.to_owned();
+    NodesError::NoModel { name, names }
 }

@@ -60,7 +60,7 @@ impl Session {
         let mut supply = Supply::new(Arc::clone(&mover), PathId::new(0), homes.clone(), specs);
         if matches!(manifest.origin, Origin::Objects(_)) {
             let reserve = needs.kv.bytes_for(resolved.context);
-            supply = supply.with_homes(tiers.origin_rate, &tiers.rates, reserve);
+            supply = supply.with_homes(tiers.origin_rate, &tiers.weight_rates, reserve);
         }
 
         let work = WorkBuffers::new(&needs.work, BASE_ROWS, BASE_ROWS, &space, Space::alloc_low)
@@ -81,7 +81,7 @@ impl Session {
         let mut gatherer = Gatherer::new(Arc::clone(&mover), gather_block, &manifest);
         gatherer.set_extent(gather);
         let stager = Stager::new(&manifest, layout.clone(), supply, Arc::clone(&space));
-        Ok(Self {
+        let session = Self {
             backend,
             gatherer,
             stager,
@@ -94,7 +94,11 @@ impl Session {
             resolved,
             files: tiers.files,
             spills: tiers.spills,
+            home_rates: tiers.rates,
+            limits: tiers.limits,
             probed_bytes: 0,
-        })
+        };
+        session.check_tiers(session.home_rates())?;
+        Ok(session)
     }
 }

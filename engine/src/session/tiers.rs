@@ -25,6 +25,11 @@ pub(super) struct Tiers {
     /// Bandwidth of each home, and of the origin, as far as it is known before anything ran.
     pub(super) rates: Vec<f64>,
     pub(super) origin_rate: f64,
+    /// What weights of a packed model may be homed at, beside their origin: its node would only
+    /// hold them twice.
+    pub(super) weight_rates: Vec<f64>,
+    /// Limits of the paths, by path id.
+    pub(super) limits: Vec<Option<BytesPerSec>>,
     pub(super) spills: Vec<Spill>,
     pub(super) files: Vec<Arc<SourceFile>>,
 }
@@ -42,6 +47,8 @@ impl Tiers {
             homes: Vec::new(),
             rates: Vec::new(),
             origin_rate: 0.0,
+            weight_rates: Vec::new(),
+            limits: Vec::new(),
             spills: Vec::new(),
             files: Vec::new(),
         };
@@ -82,9 +89,10 @@ impl Tiers {
                 .rates
                 .push(limit.map_or(REMOTE_GUESS, BytesPerSec::get));
             let home = tiers.homes.last_mut().expect("added just now");
-            home.lent = Some(lent);
+            (home.lent, home.is_forced) = (Some(lent), link.is_forced);
         }
-        tiers.sort();
+        tiers.sort(nodes);
+        tiers.limits = tiers.paths.iter().map(|path| path.limit).collect();
         Ok(tiers)
     }
 
@@ -145,15 +153,20 @@ impl Tiers {
             write: PathId::new(first),
             read: PathId::new(first + 1),
             lent: None,
+            is_forced: false,
         });
         self.paths.extend([write, read]);
     }
 
     /// The fastest home first.
-    fn sort(&mut self) {
+    fn sort(&mut self, nodes: &Nodes) {
         let mut both: Vec<(f64, Home)> = self.rates.drain(..).zip(self.homes.drain(..)).collect();
         both.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         for (rate, home) in both {
+            let origin = nodes.origin.map(|node| nodes.links[node].client.address());
+            let address = home.lent.as_ref().map(|lent| lent.address());
+            let is_origin = address.is_some() && address == origin;
+            self.weight_rates.push(if is_origin { 0.0 } else { rate });
             self.rates.push(rate);
             self.homes.push(home);
         }

@@ -263,14 +263,20 @@ impl ExpertCache {
                 self.evict(victim);
                 continue;
             }
-            let moving = |block: BlockId| {
-                !self.needed.contains(&block) && self.state(block) == State::Filling
-            };
-            let quarantined = self.frames.iter().any(Option::is_none);
-            match self.policy.victim(&moving) {
-                Some(block) if is_demand => self.settle(block)?,
-                _ if is_demand && quarantined => std::thread::sleep(QUARANTINE),
-                _ => return Ok(None),
+            if !is_demand {
+                return Ok(None);
+            }
+            let idle = |block: BlockId| !self.needed.contains(&block);
+            let moving = |block| idle(block) && self.state(block) == State::Filling;
+            let leaving = |block| idle(block) && self.supply.is_leaving(block);
+            if let Some(block) = self.policy.victim(&moving) {
+                self.settle(block)?;
+            } else if let Some(block) = self.policy.victim(&leaving) {
+                self.supply.wait_home(block);
+            } else if self.frames.iter().any(Option::is_none) {
+                std::thread::sleep(QUARANTINE);
+            } else {
+                return Ok(None);
             }
         }
     }

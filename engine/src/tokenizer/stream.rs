@@ -1,6 +1,6 @@
 //! Streaming detokenisation: whole characters only, as early as they are whole.
 
-use super::{Tokenizer, TokenizerError};
+use super::Tokenizer;
 
 /// Decodes ids one by one; the pieces it gives add up to the decoded whole.
 pub struct StreamDecoder<'a> {
@@ -19,15 +19,16 @@ impl<'a> StreamDecoder<'a> {
         }
     }
 
-    /// Text that is whole after `token`; empty if a character is still cut.
-    pub fn push(&mut self, token: u32) -> Result<String, TokenizerError> {
-        let mut piece = self.tokenizer.piece(token)?;
+    /// Text that is whole after `token`; empty if a character is still cut. A token that only pads
+    /// the model's vocabulary, which a model may pick all the same, stands for nothing.
+    pub fn push(&mut self, token: u32) -> String {
+        let mut piece = self.tokenizer.piece(token).unwrap_or_default();
         if self.strips_space && !piece.is_empty() {
             piece = piece.strip_prefix(b" ").unwrap_or(piece);
             self.strips_space = false;
         }
         self.pending.extend_from_slice(piece);
-        Ok(self.take_whole())
+        self.take_whole()
     }
 
     /// What is left: bytes that never became a character, as U+FFFD.

@@ -1,0 +1,248 @@
+//! The joined path from outside: a memory node, a model that only it has, a spill folder, and the
+//! smallest budget that works; the ids are those of a free run.
+#![forbid(unsafe_code)]
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+const LARDER: &str = env!("CARGO_BIN_EXE_larder");
+/// What every model here was trained for, at least.
+const CONTEXT: &str = "256";
+const COUNT: &str = "219";
+
+fn asset(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("assets")
+        .join(name)
+}
+
+/// A node on loopback, killed when dropped.
+struct NodeProcess {
+    child: Child,
+    /// Such as `tcp://127.0.0.1:40000`.
+    address: String,
+}
+
+impl NodeProcess {
+    fn start(mem: &str) -> Self {
+        let mut child = Command::new(LARDER)
+            .args(["node", "--listen", "tcp://127.0.0.1:0", "--mem", mem])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a node starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let line = lines
+            .next()
+            .expect("a node says where it is")
+            .expect("text");
+        let address = line.rsplit_once(" at ").expect("an address").1.to_owned();
+        // Whatever else it says must find a reader.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+
+    fn tier(&self) -> String {
+        format!("remote={}", self.address)
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs larder in a folder of its own, and reads its JSON.
+fn larder(folder: &Path, arguments: &[&str]) -> Value {
+    let output = Command::new(LARDER)
+        .args(arguments)
+        .arg("--json")
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .expect("larder starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}
+
+/// The one line and the exit code of a command that fails.
+fn fails(folder: &Path, arguments: &[&str]) -> (String, i32) {
+    let output = Command::new(LARDER)
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .expect("larder starts");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    (said, output.status.code().expect("an exit code"))
+}
+
+const PROMPT: &str = "1,30,31,32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,\
+                      55,56,57,58,59,60,61,62,63,64,65,66";
+
+fn run<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let fixed = [
+        "run",
+        model,
+        "--prompt-tokens",
+        PROMPT,
+        "-n",
+        COUNT,
+        "--ignore-eos",
+        "--context",
+        CONTEXT,
+    ];
+    fixed.iter().chain(more).copied().collect()
+}
+
+#[test]
+fn weights_and_kv_over_dram_nvme_and_a_node_change_no_id() {
+    let folder = TempDir::new().expect("temp folder");
+    let node = NodeProcess::start("48MiB");
+    let remote = node.tier();
+    for (file, name) in [
+        ("larder-story-moe.gguf", "remote://larder-story-moe"),
+        ("tiny/tiny-folder", "remote://tiny-folder"),
+        ("tiny/tiny-q8_0.gguf", "remote://tiny-q8_0"),
+    ] {
+        let path = asset(file);
+        let path = path.to_str().expect("text");
+        let loaded = larder(folder.path(), &["load", path, "--into", &remote]);
+        assert!(loaded["nodes"][0]["sent_bytes"].as_u64() > Some(0));
+        let again = larder(folder.path(), &["load", path, "--into", &remote]);
+        assert_eq!(again["nodes"][0]["sent_bytes"], 0, "content is stored once");
+        let free = larder(folder.path(), &run(path, &[]));
+        for device in [false, true] {
+            let lower = ["--tier", "nvme=spill,16MiB", "--tier", &remote];
+            let mut plan = vec!["plan", name, "--context", CONTEXT, "--fast", "64MiB"];
+            plan.extend(lower);
+            let plan = larder(folder.path(), &plan);
+            let least = plan["min_fast_bytes"].as_u64().expect("a number");
+            let fast = if device {
+                format!("hbm=sim,{least}")
+            } else {
+                format!("dram={least}")
+            };
+            let mut more = vec!["--tier", fast.as_str()];
+            more.extend(lower);
+            let made = larder(folder.path(), &run(name, &more));
+            assert_eq!(made["tokens"], free["tokens"], "{name} {fast}");
+            assert!(made["fast_bytes"].as_u64() <= Some(least), "{name} {fast}");
+            let moved = |path: &str| made["bytes_moved"][path].as_u64().unwrap_or(0);
+            let tier = if device { "hbm" } else { "dram" };
+            let read = moved(&format!("nvme>{tier}")) + moved(&format!("remote>{tier}"));
+            assert!(
+                moved(&format!("origin>{tier}")) > 0,
+                "{name}: {}",
+                made["bytes_moved"]
+            );
+            assert!(read > 0, "{name}: {}", made["bytes_moved"]);
+        }
+    }
+}
+
+#[test]
+fn a_node_that_restarts_is_an_error_never_other_bytes() {
+    let folder = TempDir::new().expect("temp folder");
+    let node = NodeProcess::start("48MiB");
+    let path = asset("larder-story.gguf");
+    let path = path.to_str().expect("text");
+    larder(folder.path(), &["load", path, "--into", &node.tier()]);
+    let slow = format!("{},limit=2MB/s", node.tier());
+    let arguments = run(
+        "remote://larder-story",
+        &["--fast", "700KiB", "--tier", &slow],
+    );
+    let running = Command::new(LARDER)
+        .args(arguments)
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("larder starts");
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let port = node.address.rsplit_once(':').expect("a port").1.to_owned();
+    drop(node);
+    let listen = format!("tcp://127.0.0.1:{port}");
+    // The same address again; the port may be taken by somebody else by now.
+    let again = Command::new(LARDER)
+        .args(["node", "--listen", &listen, "--mem", "48MiB"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let output = running.wait_with_output().expect("larder ends");
+    if let Ok(mut again) = again {
+        let _ = again.kill();
+        let _ = again.wait();
+    }
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().last().expect("an error");
+    assert!(
+        last.starts_with("larder: ") && last.contains("tcp://127.0.0.1"),
+        "{said}"
+    );
+}
+
+#[test]
+fn bad_use_of_nodes_is_one_clear_line() {
+    let folder = TempDir::new().expect("temp folder");
+    let (one, other) = (NodeProcess::start("48MiB"), NodeProcess::start("48MiB"));
+    let (tier, more) = (one.tier(), other.tier());
+    let story = asset("larder-story.gguf");
+    let story = story.to_str().expect("text");
+    let tiny = asset("tiny/tiny-f32.gguf");
+    let tiny = tiny.to_str().expect("text");
+    let named = |model, into| {
+        larder(
+            folder.path(),
+            &["load", model, "--name", "m", "--into", into],
+        );
+    };
+    named(story, &tier);
+    named(tiny, &more);
+    let run = |tiers: &[&str]| {
+        let mut arguments = vec!["run", "remote://m", "-p", "x"];
+        arguments.extend(tiers.iter().flat_map(|tier| ["--tier", tier]));
+        fails(folder.path(), &arguments)
+    };
+    let expect = |found: (String, i32), code: i32, part: &str| {
+        assert!(
+            found.1 == code && found.0.contains(part),
+            "{found:?}, not {part}"
+        );
+    };
+    expect(run(&[&tier, &more]), 1, "two models are named 'm'");
+    expect(run(&[]), 1, "no node for remote://m");
+    let missing = ["run", "remote://absent", "-p", "x", "--tier", &tier];
+    expect(fails(folder.path(), &missing), 1, "they have m");
+    expect(
+        run(&["remote=tcp://127.0.0.1:1"]),
+        1,
+        "is `larder node` running there?",
+    );
+    expect(fails(folder.path(), &["rm", &tier, "absent"]), 1, "absent");
+    expect(
+        fails(folder.path(), &["ls", "nvme=/x,1MiB"]),
+        2,
+        "a memory node",
+    );
+    let node = ["node", "--listen", "tcp://0.0.0.0:0", "--mem", "1MiB"];
+    expect(fails(folder.path(), &node), 1, "--token-file or --insecure");
+    expect(fails(folder.path(), &["node", "--mem", "x"]), 2, "--mem");
+    let both = ["--tier", "nvme=spill,16MiB", "--tier"];
+    let slow = format!("{tier},limit=1MB/s");
+    let slow = [&["run", story, "-p", "x"][..], &both, &[&slow]].concat();
+    expect(fails(folder.path(), &slow), 1, "add ,force");
+    let full = NodeProcess::start("256KiB");
+    let load = ["load", story, "--into", &full.tier()];
+    expect(fails(folder.path(), &load), 1, "tcp://127.0.0.1");
+}
