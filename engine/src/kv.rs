@@ -5,6 +5,7 @@
 //! like any block. Where a lower tier is given, full slices that find no room leave the fast tier
 //! for a home there, and stream back for every step.
 
+pub mod kept;
 mod sequence;
 mod stream;
 

@@ -6,6 +6,7 @@
 mod generate;
 mod nodes;
 mod open;
+mod prefix;
 mod probe;
 mod resolve;
 mod score;
@@ -19,6 +20,7 @@ use crate::backend::Backend;
 use crate::backend::work::WorkBuffers;
 use crate::gather::Gatherer;
 use crate::home::{Home, Homes};
+use crate::kv::kept::KvIndex;
 use crate::kv::{KvError, Sequence};
 use crate::layout::{Layout, TooSmall};
 use crate::manifest::{Manifest, Origin};
@@ -102,8 +104,8 @@ pub struct Session {
     manifest: Arc<Manifest>,
     resolved: Resolved,
     files: Vec<Arc<SourceFile>>,
-    /// Folders that homes are in, locked until the session ends.
-    spills: Vec<Spill>,
+    /// The folder of a home, locked until the session ends, and what of KV it keeps.
+    spill: Option<SpillHome>,
     home_rates: Vec<f64>,
     /// Limits of the paths, by path id.
     limits: Vec<Option<BytesPerSec>>,
@@ -121,9 +123,19 @@ pub struct Inward {
     pub capacity: u64,
 }
 
+/// The spill folder behind a home.
+struct SpillHome {
+    /// Number of the home.
+    home: usize,
+    folder: Spill,
+    index: KvIndex,
+}
+
 /// Passes of a prefill.
 #[derive(Clone, Copy, Debug)]
 struct Prefill {
+    /// Tokens whose KV is there already, and all tokens.
+    start: usize,
     tokens: usize,
     /// Rows of a pass, and of them those whose logits are wanted.
     rows: usize,
@@ -136,7 +148,7 @@ impl Prefill {
     /// Tokens of each pass. Those of the permanent work area never cross a border between slices.
     fn passes(&self) -> Vec<usize> {
         let mut passes = Vec::new();
-        let mut done = 0;
+        let mut done = self.start;
         while done < self.tokens {
             let to_border = SLICE_TOKENS - done % SLICE_TOKENS;
             let most = if self.work_bytes == 0 {
@@ -250,7 +262,8 @@ impl Session {
 
     /// What the spill folders have to say.
     pub fn spill_notes(&self) -> impl Iterator<Item = &String> {
-        self.spills.iter().flat_map(Spill::notes)
+        let folder = self.spill.iter().map(|spill| &spill.folder);
+        folder.flat_map(Spill::notes)
     }
 
     /// Bytes that probes moved.
@@ -316,6 +329,7 @@ impl Session {
             self.layout.needs().work_bytes(rows, logits)
         };
         Prefill {
+            start: 0,
             tokens,
             rows,
             logits,

@@ -29,6 +29,8 @@ pub(super) struct RunReport {
     pub(super) text: Option<String>,
     pub(super) tokens: Vec<u32>,
     prompt_tokens: usize,
+    /// Of those, tokens whose KV was kept from an earlier text.
+    reused_tokens: usize,
     stop: String,
     ttft_ms: f64,
     decode_tok_s: Option<f64>,
@@ -164,6 +166,7 @@ impl RunReport {
             text,
             tokens: made.tokens.clone(),
             prompt_tokens,
+            reused_tokens: made.reused,
             stop: format!("{:?}", made.stop).to_lowercase(),
             ttft_ms: made.first_token.as_secs_f64() * 1e3,
             decode_tok_s,
@@ -200,8 +203,13 @@ impl RunReport {
         table.row(
             "prompt",
             format!(
-                "{} tokens, {:.1} tok/s",
-                self.prompt_tokens, self.prefill_tok_s
+                "{} tokens, {:.1} tok/s{}",
+                self.prompt_tokens,
+                self.prefill_tok_s,
+                match self.reused_tokens {
+                    0 => String::new(),
+                    tokens => format!(", {tokens} of them kept from before"),
+                }
             ),
         );
         table.row("first token", format!("{:.0} ms", self.ttft_ms));

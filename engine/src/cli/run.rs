@@ -73,7 +73,8 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     drop(output);
     probe_after(&mut session, &mut probes, start.elapsed())?;
     let report = RunReport::new(&session, prompt.len(), &made, text, probes, peak);
-    print(options, &session, &made, &report)
+    print(options, &session, &made, &report)?;
+    Ok(session.close()?)
 }
 
 fn probe_after(

@@ -6,10 +6,11 @@
 use super::stream::{Place, Stream};
 use super::{KvError, KvLayout, SliceAt};
 use crate::home::Homes;
+use larder_pool::spill::KeptRecord;
 use larder_pool::sys::lease::{AppendLease, ReadLease, SlotTable};
 use larder_pool::sys::space::{Extent, Space};
-use larder_pool::table::slot_of;
-use larder_pool::units::SLICE_TOKENS;
+use larder_pool::table::{home_slot, slot_of};
+use larder_pool::units::{BlockId, SLICE_TOKENS};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -313,6 +314,60 @@ impl Sequence {
             later.find_map(|layer| of_layer(layer, 0))
         })?;
         Some(Place { at, ..from })
+    }
+
+    /// Takes a block that is at home `n` already: its slices, one per layer, behind those so far.
+    /// `false` if they do not fit this model.
+    pub fn adopt(&mut self, n: usize, records: Vec<KeptRecord>) -> bool {
+        let fits = |record: &KeptRecord| record.data_bytes() == self.layout.slice_bytes;
+        if records.len() != self.layout.layers || !records.iter().all(fits) {
+            return false;
+        }
+        let block = self.blocks;
+        for (layer, record) in records.into_iter().enumerate() {
+            let slot = home_slot(self.layout.slice(SliceAt { layer, block }), n);
+            let given = record.give(&self.homes.mover, slot);
+            assert!(given.is_ok(), "a new slice has an absent slot");
+            self.layers[layer].full.push(Slice::Home);
+        }
+        self.blocks += 1;
+        self.len += SLICE_TOKENS;
+        true
+    }
+
+    /// Takes the first `blocks` blocks out, as far as home `n` has room for them: the slices of
+    /// each, one per layer. The sequence ends with it.
+    pub fn park(mut self, n: usize, blocks: usize) -> Vec<Vec<KeptRecord>> {
+        let mut parked = Vec::new();
+        if self.stream.clear(&self.homes, &self.layout).is_err() {
+            return parked;
+        }
+        for block in 0..blocks.min(self.full(0)) {
+            let ids: Vec<BlockId> = (0..self.layout.layers)
+                .map(|layer| self.layout.slice(SliceAt { layer, block }))
+                .collect();
+            for (layer, &id) in ids.iter().enumerate() {
+                if let Slice::Resident(lease) = &self.layers[layer].full[block]
+                    && self.homes.of(id).is_none()
+                {
+                    self.homes.store_at(n, id, lease, self.layout.slice_bytes);
+                }
+            }
+            let at_home =
+                |id: &BlockId| self.homes.of(*id) == Some(n) && self.homes.wait(*id).is_ok();
+            if !ids.iter().all(at_home) {
+                break;
+            }
+            let mover = &self.homes.mover;
+            let records = ids
+                .iter()
+                .map(|&id| KeptRecord::take(mover, home_slot(id, n)));
+            let Some(records) = records.collect() else {
+                break;
+            };
+            parked.push(records);
+        }
+        parked
     }
 
     /// Takes the tails of a layer for an attention; [`Self::take_back`] returns them.

@@ -47,6 +47,8 @@ pub struct PathUse {
 pub struct Generated {
     pub tokens: Vec<u32>,
     pub stop: StopReason,
+    /// Tokens of the prompt whose KV was kept from an earlier text.
+    pub reused: usize,
     /// From the call to the first token.
     pub first_token: Duration,
     /// From the first token to the last.
@@ -72,9 +74,11 @@ impl Session {
         self.check_tokens(options.prompt)?;
         let room = self.resolved.context - options.prompt.len() + 1;
         let count = options.count.min(room);
-        let prefill = self.prefill_of(options.prompt.len(), 1);
+        let mut prefill = self.prefill_of(options.prompt.len(), 1);
+        let names = self.prefix_keys(options.prompt);
         let tokens = options.prompt.len() + count.saturating_sub(1);
         let mut sequence = self.sequence(tokens, &prefill);
+        prefill.start = self.adopt_prefix(&mut sequence, &names);
         self.stager.start_text();
         let mut logits = vec![0.0; self.manifest.config.vocab];
         self.prefill(&mut sequence, (options.prompt, prefill), count, &mut logits)?;
@@ -86,6 +90,7 @@ impl Session {
             } else {
                 StopReason::Count
             },
+            reused: prefill.start,
             first_token: start.elapsed(),
             decode: Duration::ZERO,
             decode_steps: 0,
@@ -118,6 +123,7 @@ impl Session {
             path.busy = path.busy.saturating_sub(before.busy);
         }
         made.decode_stall = self.stall(&sequence).saturating_sub(before.1);
+        self.keep_prefix(sequence, &names);
         Ok(made)
     }
 

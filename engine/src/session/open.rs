@@ -6,12 +6,13 @@ use crate::backend::sim::SimBackend;
 use crate::backend::work::WorkBuffers;
 use crate::gather::Gatherer;
 use crate::home::Homes;
+use crate::kv::kept::KvIndex;
 use crate::layout::{BASE_ROWS, Layout};
 use crate::manifest::{Manifest, Origin};
 use crate::session::nodes::Nodes;
 use crate::session::resolve::{SessionOptions, resolve};
 use crate::session::tiers::Tiers;
-use crate::session::{Session, SessionError};
+use crate::session::{Session, SessionError, SpillHome};
 use crate::stager::Stager;
 use crate::supply::Supply;
 use larder_cpu::{Kernels, Pool};
@@ -57,6 +58,12 @@ impl Session {
         };
         let specs = manifest.blocks.iter();
         let specs = specs.map(|block| Arc::new(block.spec.clone())).collect();
+        let at = homes.list.iter().position(|home| home.name == "nvme");
+        let spill = tiers.spill.zip(at).map(|(mut folder, home)| SpillHome {
+            home,
+            index: KvIndex::new(folder.take_index()),
+            folder,
+        });
         let mut supply = Supply::new(Arc::clone(&mover), PathId::new(0), homes.clone(), specs);
         if matches!(manifest.origin, Origin::Objects(_)) {
             let reserve = needs.kv.bytes_for(resolved.context);
@@ -93,7 +100,7 @@ impl Session {
             manifest,
             resolved,
             files: tiers.files,
-            spills: tiers.spills,
+            spill,
             home_rates: tiers.rates,
             limits: tiers.limits,
             probed_bytes: 0,

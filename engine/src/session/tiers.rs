@@ -30,7 +30,7 @@ pub(super) struct Tiers {
     pub(super) weight_rates: Vec<f64>,
     /// Limits of the paths, by path id.
     pub(super) limits: Vec<Option<BytesPerSec>>,
-    pub(super) spills: Vec<Spill>,
+    pub(super) spill: Option<Spill>,
     pub(super) files: Vec<Arc<SourceFile>>,
 }
 
@@ -49,7 +49,7 @@ impl Tiers {
             origin_rate: 0.0,
             weight_rates: Vec::new(),
             limits: Vec::new(),
-            spills: Vec::new(),
+            spill: None,
             files: Vec::new(),
         };
         tiers.open_origin(manifest, options, nodes, (fast, space))?;
@@ -65,7 +65,7 @@ impl Tiers {
                 let (read, write) = spill.parts("nvme", space, limit);
                 tiers.add_home("nvme", fast, Arc::clone(spill.space()), (read, write));
                 tiers.rates.push(limit.map_or(NVME_GUESS, BytesPerSec::get));
-                tiers.spills.push(spill);
+                tiers.spill = Some(spill);
             }
         }
         for (index, link) in nodes.links.iter().enumerate() {
