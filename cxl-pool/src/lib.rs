@@ -19,6 +19,8 @@ pub mod limit;
 pub mod source;
 pub mod table;
 
+pub mod device;
+
 pub mod transfer;
 
 pub mod path;

@@ -6,17 +6,22 @@
 //! same code runs in simulation.
 
 mod pace;
+mod bounce;
 
+pub use bounce::{Bounce, STAGING_MAX};
 pub use pace::PathCounters;
 
 use crate::checksum::SumStore;
 use crate::clock::Clock;
 use crate::source::{Source, bytes_due};
 use crate::transfer::{
-    Class, Cut, Fetch, Free, MoveError, Next, Place, StoreWant, Storing, Transfer, Want, Work,
+    Class, Cut, Fetch, Free, Landed, MoveError, Next, Place, StoreWant, Storing, Transfer, Want,
+    Work,
 };
 use crate::units::{BlockId, BytesPerSec, Nanos};
+use bounce::Submit;
 use larder_sys::io::{Done, Driver, Op, Verb};
+use larder_sys::space::Extent;
 use pace::Pace;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -43,6 +48,8 @@ pub struct PathParts {
     pub driver: Box<dyn Driver>,
     pub source: Box<dyn Source>,
     pub limit: Option<BytesPerSec>,
+    /// How pieces on a device are moved, on a path that moves such.
+    pub bounce: Option<Bounce>,
 }
 
 /// What a path shares with its mover.
@@ -70,6 +77,7 @@ struct InFlight {
 pub struct Path {
     /// First, so that it is dropped first: it drains what is in flight before extents go.
     driver: Box<dyn Driver>,
+    bounce: Option<Bounce>,
     source: Box<dyn Source>,
     around: Around,
     pace: Pace,
@@ -87,7 +95,10 @@ pub struct Path {
 }
 
 impl Path {
-    pub fn new(parts: PathParts, around: Around) -> Self {
+    pub fn new(mut parts: PathParts, around: Around) -> Self {
+        if let Some(bounce) = parts.bounce.as_mut() {
+            bounce.copier().wakes(parts.driver.waker());
+        }
         let pace = Pace::new(
             Arc::clone(&around.counters),
             parts.limit,
@@ -95,6 +106,7 @@ impl Path {
         );
         Self {
             driver: parts.driver,
+            bounce: parts.bounce,
             source: parts.source,
             around,
             pace,
@@ -189,6 +201,7 @@ impl Path {
         let mut done = std::mem::take(&mut self.done);
         self.driver.reap(&mut done, wait)?;
         self.pace.note_busy(self.around.clock.now());
+        self.reap_copies();
         let mut whole: Vec<(InFlight, Done)> = Vec::with_capacity(done.len());
         for one in done.drain(..) {
             whole.extend(self.complete(one));
@@ -235,19 +248,25 @@ impl Path {
             }
             let (_, _, id) = key;
             let piece = self.pace.piece_bytes();
+            let buffer = self.bounce.as_ref().map(|bounce| bounce.take(piece));
+            if matches!(buffer, Some(None)) {
+                // The next copy to complete brings a buffer; until then it is not the link.
+                self.pace.ran_dry(now);
+                return None;
+            }
             let transfer = self.transfers.get_mut(&id).expect("a ready move is open");
             let cut = transfer.cut(piece).expect("a ready move has more to cut");
             transfer.in_flight += 1;
             if transfer.is_cut() {
                 self.ready.remove(&key);
             }
-            self.submit(id, cut);
+            self.submit(id, cut, buffer.flatten());
         }
         self.pace.ran_dry(self.around.clock.now());
         None
     }
 
-    fn submit(&mut self, transfer: u64, cut: Cut) {
+    fn submit(&mut self, transfer: u64, cut: Cut, buffer: Option<Extent>) {
         let len = cut.verb.len() as u64;
         let due = match &cut.verb {
             Verb::Read(_) => bytes_due(self.source.as_ref(), cut.file, cut.offset, len),
@@ -268,12 +287,15 @@ impl Path {
         self.pace.pay(len);
         let tag = self.next_id;
         self.next_id += 1;
-        self.start(tag, piece, cut.verb);
+        self.pace.started(len);
+        self.pieces.insert(tag, piece);
+        match self.through(tag, cut.verb, buffer) {
+            Submit::Now(verb) => self.start(tag, piece, verb),
+            Submit::AfterCopy => {}
+        }
     }
 
     fn start(&mut self, tag: u64, piece: InFlight, verb: Verb) {
-        self.pace.started(piece.len);
-        self.pieces.insert(tag, piece);
         let op = Op {
             tag,
             file: piece.file,
@@ -291,22 +313,24 @@ impl Path {
         let Some(piece) = self.pieces.remove(&done.tag) else {
             unreachable!("a driver completes each operation once");
         };
-        self.pace.ended(piece.len);
         match self.verdict(&piece, &done) {
             Err(error) if piece.attempts < ATTEMPTS && error.is_retryable() => {
                 let again = InFlight {
                     attempts: piece.attempts + 1,
                     ..piece
                 };
+                self.pieces.insert(done.tag, again);
                 self.start(done.tag, again, done.verb);
                 None
             }
             Err(error) => {
-                drop(done.verb);
+                self.pace.ended(piece.len);
+                drop((done.verb, self.take_target(done.tag)));
                 self.piece_home(piece.transfer, Err(error));
                 None
             }
             Ok(()) => {
+                self.pace.ended(piece.len);
                 if piece.len > 0 {
                     self.pace.moved(piece.len);
                 }
@@ -357,6 +381,7 @@ impl Path {
 
     /// Checks the bytes of a piece of a fetch that is still wanted.
     fn check(&mut self, piece: &InFlight, done: Done) -> Result<(), MoveError> {
+        let target = self.take_target(done.tag);
         let transfer = self
             .transfers
             .get_mut(&piece.transfer)
@@ -365,16 +390,19 @@ impl Path {
             return Ok(());
         }
         let block = transfer.block;
-        let (Work::Fetch(fetch), Verb::Read(target)) = (&mut transfer.work, done.verb) else {
+        let (Work::Fetch(fetch), Verb::Read(bytes)) = (&mut transfer.work, done.verb) else {
             return Ok(());
         };
+        let mut passed = Vec::new();
         fetch
-            .arrived(piece.place, target)
+            .arrived(piece.place, Landed { bytes, target }, &mut passed)
             .map_err(|mismatch| MoveError::Checksum {
                 block,
                 file: self.source.name(piece.file),
                 mismatch,
-            })
+            })?;
+        self.pass_on(piece.transfer, passed);
+        Ok(())
     }
 
     /// An operation of a move has come home.

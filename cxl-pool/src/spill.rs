@@ -147,13 +147,22 @@ impl Spill {
         memory: &Arc<Space>,
         limit: Option<BytesPerSec>,
     ) -> (PathParts, PathParts) {
-        let parts = |name| PathParts {
+        (
+            self.path(format!("{name}>dram"), memory, limit),
+            self.path(format!("dram>{name}"), memory, limit),
+        )
+    }
+
+    /// A path called `name` between the tier and `memory`, whichever way its moves go. A path
+    /// that goes on to a device has staging for its memory, and gets a bounce from its caller.
+    pub fn path(&self, name: String, memory: &Arc<Space>, limit: Option<BytesPerSec>) -> PathParts {
+        PathParts {
             name,
             driver: open_driver(vec![Arc::clone(&self.file)], memory),
             source: Box::new(Files(vec![Arc::clone(&self.file)])),
             limit,
-        };
-        (parts(format!("{name}>dram")), parts(format!("dram>{name}")))
+            bounce: None,
+        }
     }
 
     /// Ends a run cleanly: the next one finds `kept`.

@@ -7,8 +7,8 @@ mod fetch;
 mod free;
 mod store;
 
-pub(crate) use fetch::Fetch;
 pub use fetch::Want;
+pub(crate) use fetch::{Fetch, Landed};
 pub use free::Free;
 pub use store::StoreWant;
 pub(crate) use store::Storing;
@@ -64,6 +64,8 @@ pub enum MoveError {
         len: u64,
         found: u64,
     },
+    #[error("{engine}: status {status}")]
+    Copy { engine: &'static str, status: i32 },
     #[error("seal what was written to {file} at {offset}: {errno}")]
     Seal {
         file: String,

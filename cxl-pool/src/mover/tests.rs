@@ -72,12 +72,14 @@ fn bench(limit: Option<f64>) -> Bench {
         driver: open_driver(files.clone(), &space),
         source: Box::new(Files(files.clone())),
         limit: limit.and_then(BytesPerSec::new),
+        bounce: None,
     };
     let broken = PathParts {
         name: "broken>dram".to_owned(),
         driver: Box::new(Broken { taken: Vec::new() }),
         source: Box::new(Files(files)),
         limit: None,
+        bounce: None,
     };
     let paths = vec![parts, broken];
     let mover = Mover::start(SlotTable::new(8), paths, Arc::new(RealClock::new()));

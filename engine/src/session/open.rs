@@ -164,6 +164,7 @@ impl Session {
             driver: open_driver(files.clone(), &space),
             source: Box::new(Files(files.clone())),
             limit: resolved.origin_limit,
+            bounce: None,
         };
         let clock = Arc::new(RealClock::new());
         let mover = Arc::new(Mover::start(Arc::clone(&table), vec![parts], clock));
