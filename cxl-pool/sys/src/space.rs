@@ -31,6 +31,8 @@ enum Memory {
     Mapped(Mapping),
     /// Reached with the key only.
     Device(Mapping),
+    /// A device has it: its driver reaches the bytes by their offset.
+    Foreign,
 }
 
 /// The right to reach the bytes of one device space: the device's own.
@@ -83,6 +85,11 @@ impl Space {
     /// A space that only counts: the bytes are reached by operations.
     pub fn counted(len: u64) -> Arc<Self> {
         Self::build(len / GRANULE * GRANULE, Memory::Counted)
+    }
+
+    /// The space of a device with memory of its own, which its driver reaches by offset.
+    pub fn foreign(len: u64) -> Arc<Self> {
+        Self::build(len / GRANULE * GRANULE, Memory::Foreign)
     }
 
     fn build(len: u64, memory: Memory) -> Arc<Self> {
@@ -202,13 +209,13 @@ impl Space {
     pub const fn mapping(&self) -> Option<&Mapping> {
         match &self.memory {
             Memory::Mapped(mapping) => Some(mapping),
-            Memory::Counted | Memory::Device(_) => None,
+            Memory::Counted | Memory::Device(_) | Memory::Foreign => None,
         }
     }
 
     /// The bytes are a device's.
     pub const fn is_device(&self) -> bool {
-        matches!(self.memory, Memory::Device(_))
+        matches!(self.memory, Memory::Device(_) | Memory::Foreign)
     }
 }
 

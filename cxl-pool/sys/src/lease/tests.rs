@@ -164,6 +164,25 @@ fn device_bytes_need_the_key() {
 }
 
 #[test]
+fn bytes_of_a_foreign_device_have_an_offset_and_nothing_else() {
+    let space = Space::foreign(4 * GRANULE);
+    let first = extent(&space);
+    let table = SlotTable::new(1);
+    let mut fill = table.begin_fill(0, extent(&space)).expect("absent");
+    let mut cutter = fill.cutter();
+    drop(cutter.cut(100));
+    let piece = cutter.cut(50);
+    assert!(piece.is_on_device());
+    assert_eq!(piece.offset(), GRANULE + 100);
+    let access = std::panic::AssertUnwindSafe(|| _ = piece.bytes());
+    assert!(std::panic::catch_unwind(access).is_err());
+    drop((cutter, piece, first));
+    fill.publish(whole(150));
+    let lease = table.pin(0).expect("ready");
+    assert_eq!(lease.piece(20, 30).offset(), GRANULE + 20);
+}
+
+#[test]
 fn staging_is_filled_then_read_then_given_back() {
     let space = memory(2);
     let mut piece = FillPiece::of(extent(&space), 100);
