@@ -53,7 +53,7 @@ pub struct Request {
     pub pinned: Option<ReadLease>,
 }
 
-/// A block that is to be written to a copy tier.
+/// A block that is to be written to another tier.
 #[derive(Debug)]
 pub struct Store {
     pub block: BlockId,
@@ -176,8 +176,9 @@ impl Mover {
         Ok(())
     }
 
-    /// Writes a block to `target`, an extent of the tier that `path` leads to. The extent comes
-    /// back if the slot is not absent or the path is closed.
+    /// Writes a block to `target`, an extent of the tier that `path` leads to; where that tier has
+    /// memory, mapped or a device's, this is a copy. The extent comes back if the slot is not
+    /// absent or the path is closed.
     pub fn store(&self, path: PathId, store: Store, target: Extent) -> Result<(), Extent> {
         if self.is_closed(path) {
             return Err(target);

@@ -6,6 +6,8 @@
 //! same code runs in simulation.
 
 mod pace;
+mod verdict;
+
 mod bounce;
 
 pub use bounce::{Bounce, STAGING_MAX};
@@ -13,19 +15,20 @@ pub use pace::PathCounters;
 
 use crate::checksum::SumStore;
 use crate::clock::Clock;
+use crate::device::{Copier, IdleDriver, NoFiles};
 use crate::source::{Source, bytes_due};
 use crate::transfer::{
-    Class, Cut, Fetch, Free, Landed, MoveError, Next, Place, StoreWant, Storing, Transfer, Want,
-    Work,
+    Class, Cut, Fetch, Free, Landed, MoveError, Next, Place, Relay, StoreWant, Storing, Task,
+    Transfer, Want, Work,
 };
 use crate::units::{BlockId, BytesPerSec, Nanos};
-use bounce::Submit;
+use bounce::{Buffer, Submit};
 use larder_sys::io::{Done, Driver, Op, Verb};
-use larder_sys::space::Extent;
 use pace::Pace;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+use verdict::verdict;
 
 /// Tries of one operation before its move fails.
 const ATTEMPTS: u8 = 3;
@@ -50,6 +53,19 @@ pub struct PathParts {
     pub limit: Option<BytesPerSec>,
     /// How pieces on a device are moved, on a path that moves such.
     pub bounce: Option<Bounce>,
+}
+
+impl PathParts {
+    /// Parts of a path between tiers that have memory, mapped or a device's.
+    pub fn memory(name: String, copier: Box<dyn Copier>, limit: Option<BytesPerSec>) -> Self {
+        Self {
+            name,
+            driver: Box::new(IdleDriver::new()),
+            source: Box::new(NoFiles),
+            limit,
+            bounce: Some(Bounce::direct(copier)),
+        }
+    }
 }
 
 /// What a path shares with its mover.
@@ -128,7 +144,7 @@ impl Path {
         self.open(block, class, due, work);
     }
 
-    /// Takes a store; a closed path fails it at once.
+    /// Takes a store, which is a relay where the target has memory; a closed path fails it at once.
     pub fn store(&mut self, want: StoreWant) {
         if let Some(error) = &self.closed {
             self.around.outcome.failed(want.fill.slot(), error.clone());
@@ -136,7 +152,14 @@ impl Path {
             return;
         }
         let (block, class, due) = (want.block, want.class, want.due);
-        self.open(block, class, due, Work::Store(Box::new(Storing::new(want))));
+        let space = want.fill.extent().space();
+        let has_memory = space.mapping().is_some() || space.is_device();
+        let work = if has_memory {
+            Work::Relay(Box::new(Relay::new(want)))
+        } else {
+            Work::Store(Box::new(Storing::new(want)))
+        };
+        self.open(block, class, due, work);
     }
 
     /// Takes a free.
@@ -248,8 +271,11 @@ impl Path {
             }
             let (_, _, id) = key;
             let piece = self.pace.piece_bytes();
-            let buffer = self.bounce.as_ref().map(|bounce| bounce.take(piece));
-            if matches!(buffer, Some(None)) {
+            let buffer = match &self.bounce {
+                Some(bounce) => bounce.take(piece),
+                None => Buffer::NotNeeded,
+            };
+            if matches!(buffer, Buffer::NoneFree) {
                 // The next copy to complete brings a buffer; until then it is not the link.
                 self.pace.ran_dry(now);
                 return None;
@@ -260,19 +286,22 @@ impl Path {
             if transfer.is_cut() {
                 self.ready.remove(&key);
             }
-            self.submit(id, cut, buffer.flatten());
+            self.submit(id, cut, buffer);
         }
         self.pace.ran_dry(self.around.clock.now());
         None
     }
 
-    fn submit(&mut self, transfer: u64, cut: Cut, buffer: Option<Extent>) {
-        let len = cut.verb.len() as u64;
-        let due = match &cut.verb {
-            Verb::Read(_) => bytes_due(self.source.as_ref(), cut.file, cut.offset, len),
+    fn submit(&mut self, transfer: u64, cut: Cut, buffer: Buffer) {
+        let len = cut.task.len();
+        let due = match &cut.task {
+            Task::Drive(Verb::Read(_)) => {
+                bytes_due(self.source.as_ref(), cut.file, cut.offset, len)
+            }
             _ => len,
         };
-        if matches!(cut.verb, Verb::Write(_)) && self.unsummed.last() != Some(&transfer) {
+        let is_write = matches!(cut.task, Task::Drive(Verb::Write(_)));
+        if is_write && self.unsummed.last() != Some(&transfer) {
             self.unsummed.push(transfer);
         }
         let piece = InFlight {
@@ -289,7 +318,7 @@ impl Path {
         self.next_id += 1;
         self.pace.started(len);
         self.pieces.insert(tag, piece);
-        match self.through(tag, cut.verb, buffer) {
+        match self.through(tag, cut.task, buffer) {
             Submit::Now(verb) => self.start(tag, piece, verb),
             Submit::AfterCopy => {}
         }
@@ -313,7 +342,7 @@ impl Path {
         let Some(piece) = self.pieces.remove(&done.tag) else {
             unreachable!("a driver completes each operation once");
         };
-        match self.verdict(&piece, &done) {
+        match verdict(self.source.as_ref(), &piece, &done) {
             Err(error) if piece.attempts < ATTEMPTS && error.is_retryable() => {
                 let again = InFlight {
                     attempts: piece.attempts + 1,
@@ -336,46 +365,6 @@ impl Path {
                 }
                 Some((piece, done))
             }
-        }
-    }
-
-    /// Whether an operation did all it should.
-    fn verdict(&self, piece: &InFlight, done: &Done) -> Result<(), MoveError> {
-        let (offset, len) = (piece.offset, piece.due);
-        let file = || self.source.name(piece.file);
-        match (&done.verb, done.outcome) {
-            // What a tier could not forget, it will find when the place is written again.
-            (Verb::Free, _) => Ok(()),
-            (_, Ok(bytes)) if bytes as u64 >= len => Ok(()),
-            (Verb::Read(_), Ok(bytes)) => Err(MoveError::Short {
-                file: file(),
-                offset,
-                len,
-                found: bytes as u64,
-            }),
-            (_, Ok(bytes)) => Err(MoveError::ShortWrite {
-                file: file(),
-                offset,
-                len,
-                found: bytes as u64,
-            }),
-            (Verb::Read(_), Err(errno)) => Err(MoveError::Read {
-                file: file(),
-                offset,
-                len,
-                errno,
-            }),
-            (Verb::Write(_), Err(errno)) => Err(MoveError::Write {
-                file: file(),
-                offset,
-                len,
-                errno,
-            }),
-            (Verb::Seal(_), Err(errno)) => Err(MoveError::Seal {
-                file: file(),
-                offset,
-                errno,
-            }),
         }
     }
 
@@ -460,7 +449,7 @@ impl Path {
         self.around.outcome.closed();
         let has_more = |transfer: &Transfer| match &transfer.work {
             Work::Store(store) => store.has_more_to_write(),
-            Work::Fetch(_) | Work::Free(_) => false,
+            Work::Fetch(_) | Work::Relay(_) | Work::Free(_) => false,
         };
         let open = self.transfers.iter();
         let stores: Vec<u64> = open

@@ -29,6 +29,7 @@ use crate::units::{BytesPerSec, GRANULE};
 use index::IndexError;
 use larder_sys::driver::open_driver;
 use larder_sys::file::{FileError, SourceFile};
+use larder_sys::limits::disk_free_bytes;
 use larder_sys::lock::{FileLock, LockError};
 use larder_sys::newfile::{NewFile, sync_folder};
 use larder_sys::space::Space;
@@ -115,6 +116,15 @@ impl Spill {
                 folder.display()
             ));
         }
+        let left = disk_free_bytes(folder).unwrap_or(u64::MAX);
+        let needed = bytes - space.used_bytes();
+        if left < needed {
+            notes.push(format!(
+                "the disk of {} has {left} bytes left for {needed} of the spill: it takes no more \
+                 blocks when that is full",
+                folder.display()
+            ));
+        }
         Ok(Self {
             folder: folder.to_owned(),
             space,
@@ -165,7 +175,8 @@ impl Spill {
         }
     }
 
-    /// Ends a run cleanly: the next one finds `kept`.
+    /// Ends a run cleanly: the next one finds `kept`. The mover has been dropped by now, so nothing
+    /// is being written any more.
     pub fn close(self, kept: &[Kept]) -> Result<(), SpillError> {
         if kept.is_empty() {
             return Ok(());

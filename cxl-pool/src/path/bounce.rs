@@ -3,6 +3,7 @@
 //! ```text
 //! fetch: file -driver-> staging, checked there -copy engine-> device; then the piece is home
 //! store: device -copy engine-> staging, summed there -driver-> file; then the piece is home
+//! relay: memory -copy engine-> memory, without staging
 //! ```
 //!
 //! A piece is cut only when a staging buffer is free, and pieces of a move take theirs in order,
@@ -10,7 +11,7 @@
 
 use super::{InFlight, Path};
 use crate::device::{Copied, Copier, Copy};
-use crate::transfer::{Landed, MoveError, Work};
+use crate::transfer::{Landed, MoveError, Task, Work};
 use larder_sys::io::{Op, Verb};
 use larder_sys::lease::{FillPiece, ReadPiece};
 use larder_sys::space::{Extent, Space};
@@ -24,7 +25,8 @@ pub const STAGING_MAX: u64 = 32 << 20;
 pub struct Bounce {
     /// Dropped first: its copies have both pieces.
     copier: Box<dyn Copier>,
-    staging: Arc<Space>,
+    /// `None` on a path of relays only.
+    staging: Option<Arc<Space>>,
     /// Where pieces go that are being read into staging, by the tag of the read.
     targets: HashMap<u64, FillPiece>,
     /// Moves of pieces that are being copied to the device, by the tag of the copy.
@@ -40,8 +42,16 @@ impl Bounce {
             "staging holds a piece, and is small"
         );
         Self {
+            staging: Some(staging),
+            ..Self::direct(copier)
+        }
+    }
+
+    /// The copy engine of a path between tiers that have memory.
+    pub fn direct(copier: Box<dyn Copier>) -> Self {
+        Self {
             copier,
-            staging,
+            staging: None,
             targets: HashMap::new(),
             arriving: HashMap::new(),
             copied: Vec::new(),
@@ -52,10 +62,23 @@ impl Bounce {
         self.copier.as_mut()
     }
 
-    /// A staging buffer for a piece of `bytes`, if one is free.
-    pub(super) fn take(&self, bytes: u64) -> Option<Extent> {
-        self.staging.alloc_low(bytes)
+    /// A staging buffer for a piece of `bytes`.
+    pub(super) fn take(&self, bytes: u64) -> Buffer {
+        match &self.staging {
+            None => Buffer::NotNeeded,
+            Some(staging) => staging
+                .alloc_low(bytes)
+                .map_or(Buffer::NoneFree, Buffer::Taken),
+        }
     }
+}
+
+/// A staging buffer that was asked for.
+pub(super) enum Buffer {
+    /// The path has no staging: no piece of it goes through one.
+    NotNeeded,
+    NoneFree,
+    Taken(Extent),
 }
 
 /// An operation that is submitted, or waits for a copy first.
@@ -66,28 +89,32 @@ pub(super) enum Submit {
 }
 
 impl Path {
-    /// Sends an operation on device memory through the staging buffer that was taken for it.
-    pub(super) fn through(&mut self, tag: u64, verb: Verb, buffer: Option<Extent>) -> Submit {
-        let len = verb.len() as u64;
-        let staged = || {
-            let buffer = buffer.expect("pieces on a device go over paths with a bounce");
-            FillPiece::of(buffer, len)
+    /// Sends an operation on device memory through the staging buffer that was taken for it, and
+    /// a copy to the copy engine.
+    pub(super) fn through(&mut self, tag: u64, task: Task, buffer: Buffer) -> Submit {
+        let staged = |len: u64| match buffer {
+            Buffer::Taken(extent) => FillPiece::of(extent, len),
+            _ => unreachable!("pieces on a device go over paths with staging"),
         };
-        match verb {
-            Verb::Read(target) if target.is_on_device() => {
-                let piece = staged();
-                let bounce = self.bounce.as_mut().expect("it gave the buffer");
-                bounce.targets.insert(tag, target);
-                Submit::Now(Verb::Read(piece))
+        let (from, to) = match task {
+            Task::Drive(Verb::Read(target)) if target.is_on_device() => {
+                let piece = staged(target.len() as u64);
+                self.engine().targets.insert(tag, target);
+                return Submit::Now(Verb::Read(piece));
             }
-            Verb::Write(from) if from.is_on_device() => {
-                let to = staged();
-                let bounce = self.bounce.as_mut().expect("it gave the buffer");
-                bounce.copier.start(Copy { tag, from, to });
-                Submit::AfterCopy
+            Task::Drive(Verb::Write(from)) if from.is_on_device() => {
+                let to = staged(from.len() as u64);
+                (from, to)
             }
-            verb => Submit::Now(verb),
-        }
+            Task::Drive(verb) => return Submit::Now(verb),
+            Task::Copy { from, to } => (from, to),
+        };
+        self.engine().copier.start(Copy { tag, from, to });
+        Submit::AfterCopy
+    }
+
+    fn engine(&mut self) -> &mut Bounce {
+        self.bounce.as_mut().expect("the path has a copy engine")
     }
 
     /// Where a piece goes that was read into staging.
@@ -105,7 +132,7 @@ impl Path {
             self.next_id += 1;
             let transfer = self.transfers.get_mut(&id).expect("pieces keep their move");
             transfer.in_flight += 1;
-            let bounce = self.bounce.as_mut().expect("a piece has a target by it");
+            let bounce = self.engine();
             bounce.arriving.insert(tag, id);
             bounce.copier.start(Copy { tag, from, to });
         }
@@ -121,12 +148,11 @@ impl Path {
         for one in copied.drain(..) {
             self.copy_home(one);
         }
-        let bounce = self.bounce.as_mut().expect("looked at above");
-        bounce.copied = copied;
+        self.engine().copied = copied;
     }
 
     fn copy_home(&mut self, Copied { copy, outcome }: Copied) {
-        let bounce = self.bounce.as_mut().expect("copies come from one");
+        let bounce = self.engine();
         let engine = bounce.copier.name();
         let outcome = outcome.map_err(|error| MoveError::Copy {
             engine,
@@ -137,10 +163,11 @@ impl Path {
             self.piece_home(id, outcome);
             return;
         }
-        let piece = self.pieces[&copy.tag];
+        let tag = copy.tag;
+        let piece = self.pieces[&tag];
         if outcome.is_ok() && self.sum_copy(&piece, &copy.to) {
             let op = Op {
-                tag: copy.tag,
+                tag,
                 file: piece.file,
                 offset: piece.offset,
                 verb: Verb::Write(copy.to.into()),
@@ -151,8 +178,11 @@ impl Path {
                 .expect("the driver has room for `depth` operations");
             return;
         }
-        drop(copy.to);
-        self.pieces.remove(&copy.tag);
+        if outcome.is_ok() && self.is_relay(&piece) {
+            self.pace.moved(piece.len);
+        }
+        drop(copy);
+        self.pieces.remove(&tag);
         self.pace.ended(piece.len);
         self.piece_home(piece.transfer, outcome);
     }
@@ -167,5 +197,10 @@ impl Path {
             }
             _ => false,
         }
+    }
+
+    fn is_relay(&self, piece: &InFlight) -> bool {
+        let transfer = self.transfers.get(&piece.transfer);
+        transfer.is_some_and(|transfer| matches!(transfer.work, Work::Relay(_)))
     }
 }

@@ -1,6 +1,6 @@
 //! A fetch: a block is read from the files of a tier into an extent, checked and published.
 
-use super::{Class, Cut, Place};
+use super::{Class, Cut, Place, Task};
 use crate::block::BlockSpec;
 use crate::checksum::{BlockSums, Mismatch, RunCheck, SumStore, run_checks};
 use crate::units::BlockId;
@@ -114,7 +114,7 @@ impl Fetch {
             place,
             file: run.file,
             offset,
-            verb: Verb::Read(target),
+            task: Task::Drive(Verb::Read(target)),
         })
     }
 

@@ -9,7 +9,7 @@
 //! A store that fails or is cancelled keeps its target extent until its last operation has
 //! completed and the tier has been told to forget what was written.
 
-use super::{Class, Cut, Free, Next, Place};
+use super::{Class, Cut, Free, Next, Place, Task};
 use crate::block::{BlockSpec, PartSpec, image_spec};
 use crate::checksum::{BlockSums, RunCheck, SumStore, run_checks};
 use crate::units::BlockId;
@@ -28,7 +28,8 @@ pub struct StoreWant {
     pub class: Class,
     /// Order among the stores of a class: smaller goes sooner.
     pub due: u64,
-    /// The target: an extent of the tier, of at least the block's bytes.
+    /// The target: an extent of the tier, of at least the block's bytes. On a tier with memory the
+    /// store is a [`super::Relay`].
     pub fill: FillLease,
 }
 
@@ -166,7 +167,7 @@ impl Storing {
             place: Place { run: 0, at },
             file: 0,
             offset: self.start + at,
-            verb,
+            task: Task::Drive(verb),
         })
     }
 

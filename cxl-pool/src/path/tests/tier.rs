@@ -11,6 +11,7 @@ use larder_sys::space::DeviceKey;
 use smallvec::SmallVec;
 
 mod random;
+mod relay;
 
 const TIER_BYTES: u64 = 4 << 20;
 const BLOCKS: usize = 8;
