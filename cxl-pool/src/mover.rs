@@ -102,10 +102,12 @@ impl Mover {
     }
 
     fn start_path(&mut self, parts: PathParts, clock: &Arc<dyn Clock>) {
+        let mut notes = parts.driver.notes().to_vec();
+        notes.extend(parts.bounce.as_ref().and_then(Bounce::note));
         let info = PathInfo {
             name: parts.name.clone(),
             driver: parts.driver.name(),
-            notes: parts.driver.notes().to_vec(),
+            notes,
         };
         let lane = Lane::new(parts.driver.waker());
         let around = Around {

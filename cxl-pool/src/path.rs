@@ -60,7 +60,7 @@ impl PathParts {
     pub fn memory(name: String, copier: Box<dyn Copier>, limit: Option<BytesPerSec>) -> Self {
         Self {
             name,
-            driver: Box::new(IdleDriver::new()),
+            driver: Box::new(IdleDriver::new(copier.name())),
             source: Box::new(NoFiles),
             limit,
             bounce: Some(Bounce::direct(copier)),

@@ -175,7 +175,8 @@ impl Spill {
         }
     }
 
-    /// Ends a run cleanly: the next one finds `kept`. The mover has been dropped by now, so nothing
+    /// Ends a run cleanly: the next one finds `kept`, or as much of it from the first as an index
+    /// has room for. The mover has been dropped by now, so nothing
     /// is being written any more.
     pub fn close(self, kept: &[Kept]) -> Result<(), SpillError> {
         if kept.is_empty() {
@@ -183,7 +184,7 @@ impl Spill {
         }
         self.file.sync().map_err(SpillError::File)?;
         let path = self.folder.join(INDEX);
-        let bytes = index::encode(&self.space, kept);
+        let bytes = index::encode(&self.space, kept, index::BYTES_MAX);
         let written = NewFile::create(&path).and_then(|mut file| {
             file.write_all(&bytes)?;
             file.finish_synced()

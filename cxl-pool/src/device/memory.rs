@@ -43,6 +43,8 @@ impl Copier for MemoryCopier {
 
 /// The driver of a path whose copy engine does all the work: it waits.
 pub struct IdleDriver {
+    /// Who does the work.
+    engine: &'static str,
     done: Vec<Done>,
     alarm: Arc<Alarm>,
 }
@@ -61,12 +63,10 @@ impl Wake for Alarm {
 }
 
 impl IdleDriver {
-    #[expect(
-        clippy::new_without_default,
-        reason = "a driver is opened, not a default"
-    )]
-    pub fn new() -> Self {
+    /// A driver of a path whose copy engine is called `engine`.
+    pub fn new(engine: &'static str) -> Self {
         Self {
+            engine,
             done: Vec::new(),
             alarm: Arc::default(),
         }
@@ -75,7 +75,7 @@ impl IdleDriver {
 
 impl Driver for IdleDriver {
     fn name(&self) -> &'static str {
-        "copy engine"
+        self.engine
     }
 
     fn notes(&self) -> &[String] {

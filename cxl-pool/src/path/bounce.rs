@@ -58,6 +58,13 @@ impl Bounce {
         }
     }
 
+    /// Where its pieces go, for the report.
+    pub(crate) fn note(&self) -> Option<String> {
+        let staging = self.staging.as_ref()?;
+        let (engine, kib) = (self.copier.name(), staging.len() >> 10);
+        Some(format!("through {kib} KiB of staging by {engine}"))
+    }
+
     pub(super) fn copier(&mut self) -> &mut dyn Copier {
         self.copier.as_mut()
     }
