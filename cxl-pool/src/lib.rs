@@ -20,6 +20,8 @@ pub mod policy;
 pub mod source;
 pub mod table;
 
+pub mod device;
+
 pub mod transfer;
 
 pub mod path;

@@ -9,8 +9,8 @@ mod lane;
 use crate::block::BlockSpec;
 use crate::checksum::SumStore;
 use crate::clock::Clock;
-pub use crate::path::PathParts;
 use crate::path::{Around, Outcome, Path, PathCounters};
+pub use crate::path::{Bounce, PathParts};
 use crate::table::block_of;
 use crate::transfer::{Class, Free, MoveError, StoreWant, Want};
 use crate::units::{BlockId, PathId};
@@ -53,7 +53,7 @@ pub struct Request {
     pub pinned: Option<ReadLease>,
 }
 
-/// A block that is to be written to a copy tier.
+/// A block that is to be written to another tier.
 #[derive(Debug)]
 pub struct Store {
     pub block: BlockId,
@@ -102,10 +102,12 @@ impl Mover {
     }
 
     fn start_path(&mut self, parts: PathParts, clock: &Arc<dyn Clock>) {
+        let mut notes = parts.driver.notes().to_vec();
+        notes.extend(parts.bounce.as_ref().and_then(Bounce::note));
         let info = PathInfo {
             name: parts.name.clone(),
             driver: parts.driver.name(),
-            notes: parts.driver.notes().to_vec(),
+            notes,
         };
         let lane = Lane::new(parts.driver.waker());
         let around = Around {
@@ -176,8 +178,9 @@ impl Mover {
         Ok(())
     }
 
-    /// Writes a block to `target`, an extent of the tier that `path` leads to. The extent comes
-    /// back if the slot is not absent or the path is closed.
+    /// Writes a block to `target`, an extent of the tier that `path` leads to; where that tier has
+    /// memory, mapped or a device's, this is a copy. The extent comes back if the slot is not
+    /// absent or the path is closed.
     pub fn store(&self, path: PathId, store: Store, target: Extent) -> Result<(), Extent> {
         if self.is_closed(path) {
             return Err(target);

@@ -6,21 +6,29 @@
 //! same code runs in simulation.
 
 mod pace;
+mod verdict;
 
+mod bounce;
+
+pub use bounce::{Bounce, STAGING_MAX};
 pub use pace::PathCounters;
 
 use crate::checksum::SumStore;
 use crate::clock::Clock;
+use crate::device::{Copier, IdleDriver, NoFiles};
 use crate::source::{Source, bytes_due};
 use crate::transfer::{
-    Class, Cut, Fetch, Free, MoveError, Next, Place, StoreWant, Storing, Transfer, Want, Work,
+    Class, Cut, Fetch, Free, Landed, MoveError, Next, Place, Relay, StoreWant, Storing, Task,
+    Transfer, Want, Work,
 };
 use crate::units::{BlockId, BytesPerSec, Nanos};
+use bounce::{Buffer, Submit};
 use larder_sys::io::{Done, Driver, Op, Verb};
 use pace::Pace;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+use verdict::verdict;
 
 /// Tries of one operation before its move fails.
 const ATTEMPTS: u8 = 3;
@@ -43,6 +51,21 @@ pub struct PathParts {
     pub driver: Box<dyn Driver>,
     pub source: Box<dyn Source>,
     pub limit: Option<BytesPerSec>,
+    /// How pieces on a device are moved, on a path that moves such.
+    pub bounce: Option<Bounce>,
+}
+
+impl PathParts {
+    /// Parts of a path between tiers that have memory, mapped or a device's.
+    pub fn memory(name: String, copier: Box<dyn Copier>, limit: Option<BytesPerSec>) -> Self {
+        Self {
+            name,
+            driver: Box::new(IdleDriver::new(copier.name())),
+            source: Box::new(NoFiles),
+            limit,
+            bounce: Some(Bounce::direct(copier)),
+        }
+    }
 }
 
 /// What a path shares with its mover.
@@ -70,6 +93,7 @@ struct InFlight {
 pub struct Path {
     /// First, so that it is dropped first: it drains what is in flight before extents go.
     driver: Box<dyn Driver>,
+    bounce: Option<Bounce>,
     source: Box<dyn Source>,
     around: Around,
     pace: Pace,
@@ -87,7 +111,10 @@ pub struct Path {
 }
 
 impl Path {
-    pub fn new(parts: PathParts, around: Around) -> Self {
+    pub fn new(mut parts: PathParts, around: Around) -> Self {
+        if let Some(bounce) = parts.bounce.as_mut() {
+            bounce.copier().wakes(parts.driver.waker());
+        }
         let pace = Pace::new(
             Arc::clone(&around.counters),
             parts.limit,
@@ -95,6 +122,7 @@ impl Path {
         );
         Self {
             driver: parts.driver,
+            bounce: parts.bounce,
             source: parts.source,
             around,
             pace,
@@ -116,7 +144,7 @@ impl Path {
         self.open(block, class, due, work);
     }
 
-    /// Takes a store; a closed path fails it at once.
+    /// Takes a store, which is a relay where the target has memory; a closed path fails it at once.
     pub fn store(&mut self, want: StoreWant) {
         if let Some(error) = &self.closed {
             self.around.outcome.failed(want.fill.slot(), error.clone());
@@ -124,7 +152,14 @@ impl Path {
             return;
         }
         let (block, class, due) = (want.block, want.class, want.due);
-        self.open(block, class, due, Work::Store(Box::new(Storing::new(want))));
+        let space = want.fill.extent().space();
+        let has_memory = space.mapping().is_some() || space.is_device();
+        let work = if has_memory {
+            Work::Relay(Box::new(Relay::new(want)))
+        } else {
+            Work::Store(Box::new(Storing::new(want)))
+        };
+        self.open(block, class, due, work);
     }
 
     /// Takes a free.
@@ -189,6 +224,7 @@ impl Path {
         let mut done = std::mem::take(&mut self.done);
         self.driver.reap(&mut done, wait)?;
         self.pace.note_busy(self.around.clock.now());
+        self.reap_copies();
         let mut whole: Vec<(InFlight, Done)> = Vec::with_capacity(done.len());
         for one in done.drain(..) {
             whole.extend(self.complete(one));
@@ -235,25 +271,37 @@ impl Path {
             }
             let (_, _, id) = key;
             let piece = self.pace.piece_bytes();
+            let buffer = match &self.bounce {
+                Some(bounce) => bounce.take(piece),
+                None => Buffer::NotNeeded,
+            };
+            if matches!(buffer, Buffer::NoneFree) {
+                // The next copy to complete brings a buffer; until then it is not the link.
+                self.pace.ran_dry(now);
+                return None;
+            }
             let transfer = self.transfers.get_mut(&id).expect("a ready move is open");
             let cut = transfer.cut(piece).expect("a ready move has more to cut");
             transfer.in_flight += 1;
             if transfer.is_cut() {
                 self.ready.remove(&key);
             }
-            self.submit(id, cut);
+            self.submit(id, cut, buffer);
         }
         self.pace.ran_dry(self.around.clock.now());
         None
     }
 
-    fn submit(&mut self, transfer: u64, cut: Cut) {
-        let len = cut.verb.len() as u64;
-        let due = match &cut.verb {
-            Verb::Read(_) => bytes_due(self.source.as_ref(), cut.file, cut.offset, len),
+    fn submit(&mut self, transfer: u64, cut: Cut, buffer: Buffer) {
+        let len = cut.task.len();
+        let due = match &cut.task {
+            Task::Drive(Verb::Read(_)) => {
+                bytes_due(self.source.as_ref(), cut.file, cut.offset, len)
+            }
             _ => len,
         };
-        if matches!(cut.verb, Verb::Write(_)) && self.unsummed.last() != Some(&transfer) {
+        let is_write = matches!(cut.task, Task::Drive(Verb::Write(_)));
+        if is_write && self.unsummed.last() != Some(&transfer) {
             self.unsummed.push(transfer);
         }
         let piece = InFlight {
@@ -268,12 +316,15 @@ impl Path {
         self.pace.pay(len);
         let tag = self.next_id;
         self.next_id += 1;
-        self.start(tag, piece, cut.verb);
+        self.pace.started(len);
+        self.pieces.insert(tag, piece);
+        match self.through(tag, cut.task, buffer) {
+            Submit::Now(verb) => self.start(tag, piece, verb),
+            Submit::AfterCopy => {}
+        }
     }
 
     fn start(&mut self, tag: u64, piece: InFlight, verb: Verb) {
-        self.pace.started(piece.len);
-        self.pieces.insert(tag, piece);
         let op = Op {
             tag,
             file: piece.file,
@@ -291,22 +342,24 @@ impl Path {
         let Some(piece) = self.pieces.remove(&done.tag) else {
             unreachable!("a driver completes each operation once");
         };
-        self.pace.ended(piece.len);
-        match self.verdict(&piece, &done) {
+        match verdict(self.source.as_ref(), &piece, &done) {
             Err(error) if piece.attempts < ATTEMPTS && error.is_retryable() => {
                 let again = InFlight {
                     attempts: piece.attempts + 1,
                     ..piece
                 };
+                self.pieces.insert(done.tag, again);
                 self.start(done.tag, again, done.verb);
                 None
             }
             Err(error) => {
-                drop(done.verb);
+                self.pace.ended(piece.len);
+                drop((done.verb, self.take_target(done.tag)));
                 self.piece_home(piece.transfer, Err(error));
                 None
             }
             Ok(()) => {
+                self.pace.ended(piece.len);
                 if piece.len > 0 {
                     self.pace.moved(piece.len);
                 }
@@ -315,48 +368,9 @@ impl Path {
         }
     }
 
-    /// Whether an operation did all it should.
-    fn verdict(&self, piece: &InFlight, done: &Done) -> Result<(), MoveError> {
-        let (offset, len) = (piece.offset, piece.due);
-        let file = || self.source.name(piece.file);
-        match (&done.verb, done.outcome) {
-            // What a tier could not forget, it will find when the place is written again.
-            (Verb::Free, _) => Ok(()),
-            (_, Ok(bytes)) if bytes as u64 >= len => Ok(()),
-            (Verb::Read(_), Ok(bytes)) => Err(MoveError::Short {
-                file: file(),
-                offset,
-                len,
-                found: bytes as u64,
-            }),
-            (_, Ok(bytes)) => Err(MoveError::ShortWrite {
-                file: file(),
-                offset,
-                len,
-                found: bytes as u64,
-            }),
-            (Verb::Read(_), Err(errno)) => Err(MoveError::Read {
-                file: file(),
-                offset,
-                len,
-                errno,
-            }),
-            (Verb::Write(_), Err(errno)) => Err(MoveError::Write {
-                file: file(),
-                offset,
-                len,
-                errno,
-            }),
-            (Verb::Seal(_), Err(errno)) => Err(MoveError::Seal {
-                file: file(),
-                offset,
-                errno,
-            }),
-        }
-    }
-
     /// Checks the bytes of a piece of a fetch that is still wanted.
     fn check(&mut self, piece: &InFlight, done: Done) -> Result<(), MoveError> {
+        let target = self.take_target(done.tag);
         let transfer = self
             .transfers
             .get_mut(&piece.transfer)
@@ -365,16 +379,19 @@ impl Path {
             return Ok(());
         }
         let block = transfer.block;
-        let (Work::Fetch(fetch), Verb::Read(target)) = (&mut transfer.work, done.verb) else {
+        let (Work::Fetch(fetch), Verb::Read(bytes)) = (&mut transfer.work, done.verb) else {
             return Ok(());
         };
+        let mut passed = Vec::new();
         fetch
-            .arrived(piece.place, target)
+            .arrived(piece.place, Landed { bytes, target }, &mut passed)
             .map_err(|mismatch| MoveError::Checksum {
                 block,
                 file: self.source.name(piece.file),
                 mismatch,
-            })
+            })?;
+        self.pass_on(piece.transfer, passed);
+        Ok(())
     }
 
     /// An operation of a move has come home.
@@ -432,7 +449,7 @@ impl Path {
         self.around.outcome.closed();
         let has_more = |transfer: &Transfer| match &transfer.work {
             Work::Store(store) => store.has_more_to_write(),
-            Work::Fetch(_) | Work::Free(_) => false,
+            Work::Fetch(_) | Work::Relay(_) | Work::Free(_) => false,
         };
         let open = self.transfers.iter();
         let stores: Vec<u64> = open

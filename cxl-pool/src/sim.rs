@@ -7,13 +7,15 @@
 //! than asked, one flipped bit. Beside those, files may be full.
 
 use crate::clock::{Clock, VirtualClock};
+use crate::device::{Copied, Copier, Copy, CopyError, perform};
 use crate::source::Source;
 use crate::units::{BytesPerSec, Nanos};
 use larder_sys::file::FileError;
 use larder_sys::io::{Done, Driver, Errno, Op, Seal, Verb};
 use larder_sys::lease::{FillPiece, ReadPiece};
+use larder_sys::space::DeviceKey;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -43,6 +45,8 @@ struct Contents {
     room: Option<u64>,
     /// What was sealed and not freed, by file and offset.
     sealed: BTreeMap<(u32, u64), Seal>,
+    /// Times that it was told to forget something.
+    freed: u64,
 }
 
 impl MemoryFiles {
@@ -51,6 +55,7 @@ impl MemoryFiles {
             files,
             room: None,
             sealed: BTreeMap::new(),
+            freed: 0,
         })))
     }
 
@@ -72,6 +77,11 @@ impl MemoryFiles {
     /// What was sealed at `offset` and not freed since.
     pub fn sealed(&self, file: u32, offset: u64) -> Option<Seal> {
         self.0.lock().sealed.get(&(file, offset)).cloned()
+    }
+
+    /// Times that the tier was told to forget something, sealed or not.
+    pub fn freed_count(&self) -> u64 {
+        self.0.lock().freed
     }
 
     /// Objects that are sealed now.
@@ -158,7 +168,9 @@ impl SimDriver {
                 Ok(0)
             }
             Verb::Free => {
-                self.files.0.lock().sealed.remove(&(op.file, op.offset));
+                let mut contents = self.files.0.lock();
+                contents.sealed.remove(&(op.file, op.offset));
+                contents.freed += 1;
                 Ok(0)
             }
         };
@@ -265,5 +277,51 @@ impl Driver for SimDriver {
 
     fn waker(&self) -> Waker {
         Waker::from(Arc::new(NoWake))
+    }
+}
+
+/// A copy engine without a thread: each look at it finds some of its copies completed, in order,
+/// and some of those failed.
+pub struct SteppedCopier {
+    key: Arc<DeviceKey>,
+    queue: VecDeque<Copy>,
+    random: SplitMix,
+    /// Probability per copy, from 0 to 1.
+    error: f64,
+}
+
+impl SteppedCopier {
+    pub fn new(key: Arc<DeviceKey>, error: f64, seed: u64) -> Self {
+        Self {
+            key,
+            queue: VecDeque::new(),
+            random: SplitMix(seed),
+            error,
+        }
+    }
+}
+
+impl Copier for SteppedCopier {
+    fn name(&self) -> &'static str {
+        "stepped copy engine"
+    }
+
+    fn wakes(&mut self, _waker: Waker) {}
+
+    fn start(&mut self, copy: Copy) {
+        self.queue.push_back(copy);
+    }
+
+    fn reap(&mut self, done: &mut Vec<Copied>) {
+        let count = self.random.next_u64() as usize % (self.queue.len() + 1);
+        for mut copy in self.queue.drain(..count) {
+            let outcome = if self.random.chance(self.error) {
+                Err(CopyError { status: 700 })
+            } else {
+                perform(&mut copy, &self.key);
+                Ok(())
+            };
+            done.push(Copied { copy, outcome });
+        }
     }
 }

@@ -29,6 +29,7 @@ use crate::units::{BytesPerSec, GRANULE};
 use index::IndexError;
 use larder_sys::driver::open_driver;
 use larder_sys::file::{FileError, SourceFile};
+use larder_sys::limits::disk_free_bytes;
 use larder_sys::lock::{FileLock, LockError};
 use larder_sys::newfile::{NewFile, sync_folder};
 use larder_sys::space::Space;
@@ -115,6 +116,15 @@ impl Spill {
                 folder.display()
             ));
         }
+        let left = disk_free_bytes(folder).unwrap_or(u64::MAX);
+        let needed = bytes - space.used_bytes();
+        if left < needed {
+            notes.push(format!(
+                "the disk of {} has {left} bytes left for {needed} of the spill: it takes no more \
+                 blocks when that is full",
+                folder.display()
+            ));
+        }
         Ok(Self {
             folder: folder.to_owned(),
             space,
@@ -147,23 +157,34 @@ impl Spill {
         memory: &Arc<Space>,
         limit: Option<BytesPerSec>,
     ) -> (PathParts, PathParts) {
-        let parts = |name| PathParts {
+        (
+            self.path(format!("{name}>dram"), memory, limit),
+            self.path(format!("dram>{name}"), memory, limit),
+        )
+    }
+
+    /// A path called `name` between the tier and `memory`, whichever way its moves go. A path
+    /// that goes on to a device has staging for its memory, and gets a bounce from its caller.
+    pub fn path(&self, name: String, memory: &Arc<Space>, limit: Option<BytesPerSec>) -> PathParts {
+        PathParts {
             name,
             driver: open_driver(vec![Arc::clone(&self.file)], memory),
             source: Box::new(Files(vec![Arc::clone(&self.file)])),
             limit,
-        };
-        (parts(format!("{name}>dram")), parts(format!("dram>{name}")))
+            bounce: None,
+        }
     }
 
-    /// Ends a run cleanly: the next one finds `kept`.
+    /// Ends a run cleanly: the next one finds `kept`, or as much of it from the first as an index
+    /// has room for. The mover has been dropped by now, so nothing
+    /// is being written any more.
     pub fn close(self, kept: &[Kept]) -> Result<(), SpillError> {
         if kept.is_empty() {
             return Ok(());
         }
         self.file.sync().map_err(SpillError::File)?;
         let path = self.folder.join(INDEX);
-        let bytes = index::encode(&self.space, kept);
+        let bytes = index::encode(&self.space, kept, index::BYTES_MAX);
         let written = NewFile::create(&path).and_then(|mut file| {
             file.write_all(&bytes)?;
             file.finish_synced()

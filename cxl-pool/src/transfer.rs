@@ -1,15 +1,19 @@
 //! One move of one block over one path: what is cut, in flight, checked and left to do.
 //!
-//! A fetch reads a block into an extent; a store writes one to a copy tier; a free tells the tier
-//! that a block has gone. Each is cut into operations, and ends when the last has come home.
+//! A fetch reads a block into an extent; a store writes one to a copy tier; a relay copies one
+//! between tiers that have memory; a free tells a tier that a block has gone. Each is cut into
+//! operations, and ends when the last has come home.
 
 mod fetch;
 mod free;
 mod store;
 
-pub(crate) use fetch::Fetch;
+mod relay;
+
 pub use fetch::Want;
+pub(crate) use fetch::{Fetch, Landed};
 pub use free::Free;
+pub(crate) use relay::Relay;
 pub use store::StoreWant;
 pub(crate) use store::Storing;
 
@@ -17,7 +21,7 @@ use crate::checksum::{Mismatch, SumStore};
 use crate::units::BlockId;
 use larder_sys::file::FileError;
 use larder_sys::io::{Errno, Verb};
-use larder_sys::lease::FillLease;
+use larder_sys::lease::{FillLease, FillPiece, ReadPiece};
 use std::sync::Arc;
 
 /// Urgency of a move, highest first.
@@ -64,6 +68,8 @@ pub enum MoveError {
         len: u64,
         found: u64,
     },
+    #[error("{engine}: status {status}")]
+    Copy { engine: &'static str, status: i32 },
     #[error("seal what was written to {file} at {offset}: {errno}")]
     Seal {
         file: String,
@@ -126,7 +132,26 @@ pub(crate) struct Cut {
     pub(crate) file: u32,
     /// First byte in the file, on a page.
     pub(crate) offset: u64,
-    pub(crate) verb: Verb,
+    pub(crate) task: Task,
+}
+
+/// Who does an operation.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// The driver.
+    Drive(Verb),
+    /// The copy engine.
+    Copy { from: ReadPiece, to: FillPiece },
+}
+
+impl Task {
+    /// Bytes that the operation moves.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Drive(verb) => verb.len() as u64,
+            Self::Copy { from, .. } => from.len() as u64,
+        }
+    }
 }
 
 /// What a move does.
@@ -134,6 +159,7 @@ pub(crate) struct Cut {
 pub(crate) enum Work {
     Fetch(Box<Fetch>),
     Store(Box<Storing>),
+    Relay(Box<Relay>),
     Free(Free),
 }
 
@@ -164,6 +190,7 @@ impl Transfer {
         let fill = match &self.work {
             Work::Fetch(fetch) => fetch.fill.as_ref(),
             Work::Store(store) => store.fill.as_ref(),
+            Work::Relay(relay) => relay.fill.as_ref(),
             Work::Free(_) => None,
         };
         fill.map(FillLease::slot)
@@ -174,6 +201,7 @@ impl Transfer {
         match &self.work {
             Work::Fetch(fetch) => fetch.is_cut(),
             Work::Store(store) => store.is_cut(),
+            Work::Relay(relay) => relay.is_cut(),
             Work::Free(free) => free.is_cut(),
         }
     }
@@ -183,6 +211,7 @@ impl Transfer {
         match &mut self.work {
             Work::Fetch(fetch) => fetch.cut(most),
             Work::Store(store) => store.cut(most),
+            Work::Relay(relay) => relay.cut(most),
             Work::Free(free) => free.cut(),
         }
     }
@@ -192,6 +221,7 @@ impl Transfer {
         match &mut self.work {
             Work::Fetch(fetch) => fetch.give_up(),
             Work::Store(store) => store.give_up(),
+            Work::Relay(relay) => relay.give_up(),
             Work::Free(_) => None,
         }
     }
@@ -221,6 +251,7 @@ impl Transfer {
         match self.work {
             Work::Fetch(fetch) => fetch.publish(self.block, sums),
             Work::Store(store) => store.publish(self.block, sums),
+            Work::Relay(relay) => relay.publish(),
             Work::Free(_) => {}
         }
         true

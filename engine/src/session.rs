@@ -3,6 +3,7 @@
 //! Opening resolves the budget and the context, divides the arena, starts the mover and the
 //! kernels. Nothing of the weights is read before the first step.
 
+mod fast;
 mod generate;
 mod nodes;
 mod open;
@@ -26,6 +27,7 @@ use crate::layout::{Layout, TooSmall};
 use crate::manifest::{Manifest, Origin};
 use crate::stager::Stager;
 use larder_cpu::{IsaError, KvError as KvShapeError};
+use larder_pool::device::SimDevice;
 use larder_pool::mover::Mover;
 use larder_pool::remote::RemoteError;
 use larder_pool::spill::{Spill, SpillError};
@@ -37,6 +39,7 @@ use larder_pool::transfer::MoveError;
 use larder_pool::units::{BytesPerSec, GRANULE, PathId, SLICE_TOKENS};
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A model could not be opened or run.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +101,8 @@ pub struct Session {
     /// Lower tiers that blocks may go to, the fastest first.
     homes: Homes,
     mover: Arc<Mover>,
+    /// The simulated device that the fast tier is on.
+    device: Option<SimDevice>,
     table: Arc<SlotTable>,
     space: Arc<Space>,
     layout: Layout,
@@ -258,6 +263,13 @@ impl Session {
     /// Bandwidth of the homes as far as it is known without a measurement.
     pub fn home_rates(&self) -> &[f64] {
         &self.home_rates
+    }
+
+    /// Bytes that the copy engine of the fast tier's device has moved, in and out.
+    pub fn copied_bytes(&self) -> Option<(u64, u64)> {
+        let counters = self.device.as_ref()?.counters();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Some((read(&counters.bytes_in), read(&counters.bytes_out)))
     }
 
     /// What the spill folders have to say.

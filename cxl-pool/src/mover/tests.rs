@@ -72,12 +72,14 @@ fn bench(limit: Option<f64>) -> Bench {
         driver: open_driver(files.clone(), &space),
         source: Box::new(Files(files.clone())),
         limit: limit.and_then(BytesPerSec::new),
+        bounce: None,
     };
     let broken = PathParts {
         name: "broken>dram".to_owned(),
         driver: Box::new(Broken { taken: Vec::new() }),
         source: Box::new(Files(files)),
         limit: None,
+        bounce: None,
     };
     let paths = vec![parts, broken];
     let mover = Mover::start(SlotTable::new(8), paths, Arc::new(RealClock::new()));
@@ -210,4 +212,32 @@ fn a_path_that_ends_says_why_and_the_others_go_on() {
     let Bench { mover, space, .. } = bench;
     drop(mover);
     assert_eq!(space.used_bytes(), 0);
+}
+
+/// Two mapped tiers, as memory beside and behind an interconnect: the mover copies between them.
+#[test]
+fn mapped_tiers_are_copied_between() {
+    let bench = bench(None);
+    let cxl = Space::mapped(Mapping::new(4 << 20).expect("memory"));
+    let copier = Box::new(crate::device::MemoryCopier::default());
+    let path = PathParts::memory("dram>cxl".to_owned(), copier, None);
+    let table = Arc::clone(bench.mover.table());
+    assert!(ask(&bench, 0, &[(5, 2_500_000)]));
+    drop(bench.mover.wait(0).expect("arrives"));
+    let mover = Mover::start(Arc::clone(&table), vec![path], Arc::new(RealClock::new()));
+    let store = Store {
+        block: BlockId::new(0),
+        from: table.pin(0).expect("ready"),
+        slot: 2,
+        class: Class::Demote,
+        due: 0,
+    };
+    let target = cxl.alloc_low(store.from.extent().1).expect("room");
+    assert!(mover.store(PathId::new(0), store, target).is_ok());
+    let lease = mover.wait(2).expect("copied");
+    assert!(lease.part(0) == &bench.data[5..2_500_005]);
+    drop(lease);
+    assert!(table.evict(0).is_some() && mover.free(PathId::new(0), 2));
+    drop((bench.mover, mover));
+    assert_eq!((bench.space.used_bytes(), cxl.used_bytes()), (0, 0));
 }

@@ -46,6 +46,7 @@ fn world(seed: u64, link: Link, limit: Option<f64>) -> World {
         driver: Box::new(SimDriver::new(files.clone(), clock.clone(), link, seed)),
         source: Box::new(files.clone()),
         limit: limit.and_then(BytesPerSec::new),
+        bounce: None,
     };
     let around = Around {
         clock: Arc::new(clock.clone()),

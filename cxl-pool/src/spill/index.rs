@@ -34,8 +34,10 @@ const MAGIC: [u8; 8] = *b"lardSPIL";
 const VERSION: u32 = 1;
 /// Bytes before those that the checksum covers.
 const HEAD: usize = 16;
-/// Largest index that is read.
-pub(super) const BYTES_MAX: u64 = 1 << 30;
+/// Bytes before the first group.
+const FRONT: u64 = 28;
+/// Largest index that is written and read: beyond it the index would take the memory of blocks.
+pub(super) const BYTES_MAX: u64 = 128 << 20;
 
 /// Why an index cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +76,15 @@ pub(super) struct Decoded {
     pub(super) dropped: usize,
 }
 
-/// Bytes of the index of `kept`, whose extents are of `space`.
-pub(super) fn encode(space: &Arc<Space>, kept: &[Kept]) -> Vec<u8> {
+/// Bytes of the index of `kept`, whose extents are of `space`: of as many groups, from the first,
+/// as fit `bytes_max`.
+pub(super) fn encode(space: &Arc<Space>, kept: &[Kept], bytes_max: u64) -> Vec<u8> {
+    let mut size = FRONT;
+    let fitting = kept.iter().take_while(|group| {
+        size += encoded_len(group);
+        size <= bytes_max
+    });
+    let kept = &kept[..fitting.count()];
     let mut out = Vec::new();
     out.extend(MAGIC);
     out.extend(VERSION.to_le_bytes());
@@ -107,6 +116,12 @@ pub(super) fn encode(space: &Arc<Space>, kept: &[Kept]) -> Vec<u8> {
     let crc = crc32c::crc32c(&out[HEAD..]);
     out[HEAD - 4..HEAD].copy_from_slice(&crc.to_le_bytes());
     out
+}
+
+/// Bytes that a group takes.
+fn encoded_len(group: &Kept) -> u64 {
+    let record = |record: &KeptRecord| 24 + 16 * record.parts.len() + 4 * record.sums.len();
+    24 + group.records.iter().map(record).sum::<usize>() as u64
 }
 
 /// Reads an index; its extents are taken from `space`, whose file has `data_bytes` now.

@@ -1,6 +1,7 @@
 //! The spill over real files: a mover with the two paths, clean stops and kills, damaged indexes.
 
 mod damage;
+mod device;
 mod processes;
 
 use super::*;

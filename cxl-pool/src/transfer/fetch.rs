@@ -1,6 +1,6 @@
 //! A fetch: a block is read from the files of a tier into an extent, checked and published.
 
-use super::{Class, Cut, Place};
+use super::{Class, Cut, Place, Task};
 use crate::block::BlockSpec;
 use crate::checksum::{BlockSums, Mismatch, RunCheck, SumStore, run_checks};
 use crate::units::BlockId;
@@ -26,6 +26,14 @@ pub struct Want {
     pub pinned: Option<ReadLease>,
 }
 
+/// A piece that has arrived in memory.
+#[derive(Debug)]
+pub(crate) struct Landed {
+    pub(crate) bytes: FillPiece,
+    /// Where it goes from staging, if it does.
+    pub(crate) target: Option<FillPiece>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Fetch {
@@ -41,7 +49,7 @@ pub(crate) struct Fetch {
     /// Known checksums; what was `None` is made by this fetch.
     sums: BlockSums,
     /// Pieces that arrived before their predecessors, with their places.
-    early: Vec<(Place, FillPiece)>,
+    early: Vec<(Place, Landed)>,
     /// Keeps the bytes where they are until the last piece is home.
     pinned: Option<ReadLease>,
 }
@@ -106,7 +114,7 @@ impl Fetch {
             place,
             file: run.file,
             offset,
-            verb: Verb::Read(target),
+            task: Task::Drive(Verb::Read(target)),
         })
     }
 
@@ -115,12 +123,19 @@ impl Fetch {
         self.spec.runs[run].file
     }
 
-    /// Takes a piece that arrived whole; checks it, and what waited for it.
-    pub(crate) fn arrived(&mut self, place: Place, piece: FillPiece) -> Result<(), Mismatch> {
+    /// Takes a piece that arrived whole; checks it and what waited for it, in order, and adds what
+    /// has been checked to `passed`.
+    pub(crate) fn arrived(
+        &mut self,
+        place: Place,
+        landed: Landed,
+        passed: &mut Vec<Landed>,
+    ) -> Result<(), Mismatch> {
         if self.checks.is_empty() {
+            passed.push(landed);
             return Ok(());
         }
-        self.early.push((place, piece));
+        self.early.push((place, landed));
         let run = self.spec.runs[place.run];
         let check = &mut self.checks[place.run];
         loop {
@@ -134,11 +149,12 @@ impl Fetch {
             let Some(index) = self.early.iter().position(|(place, _)| *place == wanted) else {
                 return Ok(());
             };
-            let (_, piece) = self.early.swap_remove(index);
+            let (_, landed) = self.early.swap_remove(index);
             let skip = if fed == 0 { run.phase() } else { 0 };
-            let bytes = piece.bytes();
+            let bytes = landed.bytes.bytes();
             let end = (run.phase() + run.len - next).min(bytes.len() as u64);
             check.feed(&bytes[skip as usize..end as usize], &mut self.sums)?;
+            passed.push(landed);
             if check.fed() == run.len {
                 return Ok(());
             }

@@ -1,6 +1,6 @@
 //! A free: a tier is told that nobody reads an object any more, then its extent may be used again.
 
-use super::{Cut, Place};
+use super::{Cut, Place, Task};
 use larder_sys::io::Verb;
 use larder_sys::lease::Cutter;
 use larder_sys::space::Extent;
@@ -51,7 +51,7 @@ impl Free {
             place: Place { run: 0, at: 0 },
             file: 0,
             offset: self.start,
-            verb: Verb::Free,
+            task: Task::Drive(Verb::Free),
         })
     }
 }

@@ -1,15 +1,15 @@
-//! A store: a ready block is written from mapped memory to a copy tier, sealed and published there.
+//! A store: a ready block is written to a copy tier, sealed and published there.
 //!
 //! Life of a store:
 //! 1. Writing: pieces of the source are written to the target's place in the tier's file. While
-//!    the device works on them their checksums are made.
+//!    the tier works on them their checksums are made; pieces from a device are summed in staging.
 //! 2. Sealing: every byte is home, and the source's pin is gone; the tier is told so.
 //! 3. The target slot is published with the part ranges of the source.
 //!
 //! A store that fails or is cancelled keeps its target extent until its last operation has
 //! completed and the tier has been told to forget what was written.
 
-use super::{Class, Cut, Free, Next, Place};
+use super::{Class, Cut, Free, Next, Place, Task};
 use crate::block::{BlockSpec, PartSpec, image_spec};
 use crate::checksum::{BlockSums, RunCheck, SumStore, run_checks};
 use crate::units::BlockId;
@@ -23,12 +23,13 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct StoreWant {
     pub block: BlockId,
-    /// The replica to write, in mapped memory.
+    /// The replica to write, in mapped memory or on a device.
     pub from: ReadLease,
     pub class: Class,
     /// Order among the stores of a class: smaller goes sooner.
     pub due: u64,
-    /// The target: an extent of the tier, of at least the block's bytes.
+    /// The target: an extent of the tier, of at least the block's bytes. On a tier with memory the
+    /// store is a [`super::Relay`].
     pub fill: FillLease,
 }
 
@@ -166,22 +167,33 @@ impl Storing {
             place: Place { run: 0, at },
             file: 0,
             offset: self.start + at,
-            verb,
+            task: Task::Drive(verb),
         })
     }
 
     /// Makes the checksums of what has been cut, while it is on its way.
     pub(crate) fn sum(&mut self) {
         let Some(from) = &self.from else { return };
-        if self.summed == self.cut {
+        if self.summed == self.cut || from.is_on_device() {
             return;
         }
         let piece = from.piece(self.summed, self.cut - self.summed);
-        self.parts.feed(piece.bytes());
+        self.feed(self.summed, piece.bytes());
+    }
+
+    /// Sums the bytes from `at`; they come in order.
+    pub(crate) fn feed(&mut self, at: u64, bytes: &[u8]) {
+        assert_eq!(at, self.summed, "copies complete in the order they start");
+        self.parts.feed(bytes);
         if let Some(whole) = &mut self.whole {
-            whole.feed(piece.bytes());
+            whole.feed(bytes);
         }
-        self.summed = self.cut;
+        self.summed += bytes.len() as u64;
+    }
+
+    /// Neither cancelled nor failed.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.fill.is_some()
     }
 
     pub(super) fn give_up(&mut self) -> Option<FillLease> {

@@ -1,6 +1,7 @@
 //! What the kernel lets this process have: memory, locked memory, huge pages.
 
 use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::statvfs::statvfs;
 use std::fs;
 use std::path::Path;
 
@@ -27,6 +28,12 @@ pub fn available_bytes() -> u64 {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let machine = kib_field(&meminfo, "MemAvailable:");
     cgroup_headroom().map_or(machine, |room| room.min(machine))
+}
+
+/// Bytes that this process may still write to the file system of `path`; `None` if it does not say.
+pub fn disk_free_bytes(path: &Path) -> Option<u64> {
+    let found = statvfs(path).ok()?;
+    Some(found.blocks_available() as u64 * found.fragment_size() as u64)
 }
 
 fn kib_field(text: &str, key: &str) -> u64 {
@@ -100,5 +107,7 @@ mod tests {
     fn this_process_has_memory_and_the_machine_has_room() {
         assert!(resident_bytes() > 64 * 1024);
         assert!(available_bytes() > 0);
+        assert!(disk_free_bytes(Path::new("/")).is_some());
+        assert_eq!(disk_free_bytes(Path::new("/none/of/these")), None);
     }
 }

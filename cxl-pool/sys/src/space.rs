@@ -2,7 +2,9 @@
 //!
 //! Life of an extent: allocated from a space, owned by exactly one party (a lease, a slot record,
 //! a scratch buffer), given back when dropped. Extents never overlap, so owning one is the right
-//! to its bytes. A space of a mapped tier has memory behind it, others count bytes only.
+//! to its bytes. A space of a mapped tier has memory behind it, others count bytes only. A space of
+//! a device has memory too, but none that this process may touch, save who plays the device: it
+//! has the [`DeviceKey`].
 
 use crate::mapping::Mapping;
 use parking_lot::Mutex;
@@ -18,7 +20,41 @@ pub const GRANULE: u64 = 4096;
 pub struct Space {
     len: u64,
     free: Mutex<FreeMap>,
-    mapping: Option<Mapping>,
+    memory: Memory,
+}
+
+/// What stands behind a space.
+#[derive(Debug)]
+enum Memory {
+    /// Nothing here: the bytes are reached by operations.
+    Counted,
+    Mapped(Mapping),
+    /// Reached with the key only.
+    Device(Mapping),
+    /// A device has it: its driver reaches the bytes by their offset.
+    Foreign,
+}
+
+/// The right to reach the bytes of one device space: the device's own.
+///
+/// It proves no right to any particular byte; leases and pieces do that.
+#[derive(Debug)]
+pub struct DeviceKey {
+    space: Arc<Space>,
+}
+
+/// Who reaches for bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Who<'a> {
+    Cpu,
+    Device(&'a DeviceKey),
+}
+
+impl DeviceKey {
+    /// The space that it opens.
+    pub const fn space(&self) -> &Arc<Space> {
+        &self.space
+    }
 }
 
 /// Free ranges by start, with usage; everything in bytes and whole granules.
@@ -33,15 +69,30 @@ impl Space {
     /// A space over memory.
     pub fn mapped(mapping: Mapping) -> Arc<Self> {
         let len = mapping.len() / GRANULE * GRANULE;
-        Self::build(len, Some(mapping))
+        Self::build(len, Memory::Mapped(mapping))
+    }
+
+    /// The space of a simulated device, over memory that the key alone opens.
+    pub fn device(mapping: Mapping) -> (Arc<Self>, DeviceKey) {
+        let len = mapping.len() / GRANULE * GRANULE;
+        let space = Self::build(len, Memory::Device(mapping));
+        let key = DeviceKey {
+            space: Arc::clone(&space),
+        };
+        (space, key)
     }
 
     /// A space that only counts: the bytes are reached by operations.
     pub fn counted(len: u64) -> Arc<Self> {
-        Self::build(len / GRANULE * GRANULE, None)
+        Self::build(len / GRANULE * GRANULE, Memory::Counted)
     }
 
-    fn build(len: u64, mapping: Option<Mapping>) -> Arc<Self> {
+    /// The space of a device with memory of its own, which its driver reaches by offset.
+    pub fn foreign(len: u64) -> Arc<Self> {
+        Self::build(len / GRANULE * GRANULE, Memory::Foreign)
+    }
+
+    fn build(len: u64, memory: Memory) -> Arc<Self> {
         let ranges = if len > 0 {
             BTreeMap::from([(0, len)])
         } else {
@@ -52,7 +103,7 @@ impl Space {
             used: 0,
             peak: 0,
         });
-        Arc::new(Self { len, free, mapping })
+        Arc::new(Self { len, free, memory })
     }
 
     /// Takes `bytes`, rounded up to whole granules, from the first hole from the bottom.
@@ -154,9 +205,17 @@ impl Space {
         self.free.lock().ranges.values().copied().max().unwrap_or(0)
     }
 
-    /// The memory behind the space, if there is any.
+    /// The memory behind the space, if this process may use it.
     pub const fn mapping(&self) -> Option<&Mapping> {
-        self.mapping.as_ref()
+        match &self.memory {
+            Memory::Mapped(mapping) => Some(mapping),
+            Memory::Counted | Memory::Device(_) | Memory::Foreign => None,
+        }
+    }
+
+    /// The bytes are a device's.
+    pub const fn is_device(&self) -> bool {
+        matches!(self.memory, Memory::Device(_) | Memory::Foreign)
     }
 }
 
@@ -195,11 +254,28 @@ impl Extent {
         &self.space
     }
 
-    /// Address of the first byte, on a mapped space.
-    pub(crate) fn address(&self) -> Option<NonNull<u8>> {
-        let base = self.space.mapping.as_ref()?.base();
+    /// Address of the first byte for who is there.
+    ///
+    /// # Panics
+    /// If they have no way to the bytes: the space counts only, or is a device's whose key they do
+    /// not have.
+    pub(crate) fn address(&self, who: Who<'_>) -> NonNull<u8> {
+        match (&self.space.memory, who) {
+            (Memory::Mapped(mapping), Who::Cpu) => self.address_in(mapping),
+            (Memory::Device(mapping), Who::Device(key)) => {
+                let is_its_own = Arc::ptr_eq(&self.space, &key.space);
+                assert!(is_its_own, "the key is of another device");
+                self.address_in(mapping)
+            }
+            (_, Who::Cpu) => panic!("bytes are reached in place on mapped tiers only"),
+            (_, Who::Device(_)) => panic!("a device reaches its own bytes only"),
+        }
+    }
+
+    /// Address in the mapping behind the space.
+    fn address_in(&self, mapping: &Mapping) -> NonNull<u8> {
         // SAFETY: the allocator hands out start < len of the space, which the mapping covers.
-        Some(unsafe { base.add(self.start as usize) })
+        unsafe { mapping.base().add(self.start as usize) }
     }
 }
 

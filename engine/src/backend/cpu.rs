@@ -9,8 +9,10 @@ use crate::config::Rope;
 use experts::Routing;
 use larder_cpu::decode::decode;
 use larder_cpu::{Class, Kernels, Matrix, Mode, Out, RopeTable, Rows, WeightType};
-use larder_pool::sys::lease::ReadLease;
+use larder_pool::sys::lease::{AppendLease, ReadLease};
+use larder_pool::sys::space::DeviceKey;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Passes of a probe; the best one counts.
@@ -25,6 +27,7 @@ pub struct CpuBackend {
     step: Step,
     /// Norms of the heads of q and of k for the next attention.
     head_norms: [Option<Vec<f32>>; 2],
+    view: View,
     routing: Routing,
     completed: HashMap<u64, Completed>,
     next_token: u64,
@@ -63,7 +66,12 @@ pub fn work_shape(shape: &StepShape, quantises: bool) -> WorkShape {
 }
 
 impl CpuBackend {
-    pub fn new(kernels: Kernels, shape: StepShape, rope: Rope) -> Self {
+    pub fn new(
+        kernels: Kernels,
+        shape: StepShape,
+        rope: Rope,
+        key: Option<Arc<DeviceKey>>,
+    ) -> Self {
         let step = Step {
             class: Class::Step,
             positions: Vec::new(),
@@ -76,6 +84,7 @@ impl CpuBackend {
             work: None,
             step,
             head_norms: [None, None],
+            view: View(key),
             routing: Routing::default(),
             completed: HashMap::new(),
             next_token: 0,
@@ -108,15 +117,20 @@ impl CpuBackend {
 
     fn embed(&mut self, rows: &ReadLease, ty: WeightType, parts: &[usize], first: usize) {
         let dim = self.shape.dim;
+        let view = self.view.clone();
         let x = self.work().write(Buf::X);
         for (row, &part) in parts.iter().enumerate() {
-            decode(ty, rows.part(part), &mut x[(first + row) * dim..][..dim]);
+            decode(
+                ty,
+                view.part(rows, part),
+                &mut x[(first + row) * dim..][..dim],
+            );
         }
     }
 
     fn norm(&mut self, weight: &Weight, rows: RowRange) {
         let (dim, eps) = (self.shape.dim, self.shape.norm_eps);
-        let vector = vector(weight);
+        let vector = self.view.vector(weight);
         let work = self
             .work
             .as_mut()
@@ -148,7 +162,7 @@ impl CpuBackend {
     }
 
     fn bias(&mut self, weight: &Weight, to: Buf, count: usize) {
-        let vector = vector(weight);
+        let vector = self.view.vector(weight);
         let rows = self.work().write(to).chunks_exact_mut(vector.len());
         for row in rows.take(count) {
             row.copy_from_slice(&vector);
@@ -202,7 +216,7 @@ impl CpuBackend {
             Op::Quantise { from, count } => self.quantise(from, count),
             Op::HeadNorm { weight, of } => {
                 let index = usize::from(of != Buf::Q);
-                self.head_norms[index] = Some(vector(&weight));
+                self.head_norms[index] = Some(self.view.vector(&weight));
             }
             Op::Bias { weight, to, count } => self.bias(&weight, to, count),
             Op::MatMul {
@@ -213,7 +227,8 @@ impl CpuBackend {
                 mode,
                 count,
             } => {
-                let matrix = matrix(&weight);
+                let view = self.view.clone();
+                let matrix = view.matrix(&weight);
                 self.product(
                     (from, to),
                     (col0, mode, count),
@@ -228,7 +243,8 @@ impl CpuBackend {
                 col0,
                 count,
             } => {
-                let (gate, up) = (matrix(&gate), matrix(&up));
+                let view = self.view.clone();
+                let (gate, up) = (view.matrix(&gate), view.matrix(&up));
                 let place = (col0, Mode::Store, count);
                 self.product((Buf::Xn, Buf::H), place, |kernels, class, rows, out| {
                     kernels.gate_up(class, &gate, &up, rows, out);
@@ -255,22 +271,49 @@ impl CpuBackend {
     }
 }
 
-/// The rows as the kernels see them. The manifest checked their shape against their bytes.
-fn matrix(weight: &Weight) -> Matrix<'_> {
-    Matrix::new(
-        weight.ty,
-        weight.rows,
-        weight.cols,
-        weight.lease.part(weight.part),
-    )
-    .expect("parts have the bytes of their rows")
-}
+/// How the bytes of leases are reached: in place, or with the key of the device we play.
+#[derive(Clone, Debug)]
+struct View(Option<Arc<DeviceKey>>);
 
-/// A vector of weights in float32.
-fn vector(weight: &Weight) -> Vec<f32> {
-    let mut values = vec![0.0; weight.rows * weight.cols];
-    decode(weight.ty, weight.lease.part(weight.part), &mut values);
-    values
+impl View {
+    fn part<'a>(&'a self, lease: &'a ReadLease, part: usize) -> &'a [u8] {
+        match &self.0 {
+            Some(key) => lease.device_part(key, part),
+            None => lease.part(part),
+        }
+    }
+
+    fn tail<'a>(&'a self, lease: &'a AppendLease) -> &'a [u8] {
+        match &self.0 {
+            Some(key) => lease.device_bytes(key),
+            None => lease.bytes(),
+        }
+    }
+
+    fn tail_mut<'a>(&'a self, lease: &'a mut AppendLease) -> &'a mut [u8] {
+        match &self.0 {
+            Some(key) => lease.device_bytes_mut(key),
+            None => lease.bytes_mut(),
+        }
+    }
+
+    /// The rows as the kernels see them. The manifest checked their shape against their bytes.
+    fn matrix<'a>(&'a self, weight: &'a Weight) -> Matrix<'a> {
+        let bytes = self.part(&weight.lease, weight.part);
+        Matrix::new(weight.ty, weight.rows, weight.cols, bytes)
+            .expect("parts have the bytes of their rows")
+    }
+
+    /// A vector of weights in float32.
+    fn vector(&self, weight: &Weight) -> Vec<f32> {
+        let mut values = vec![0.0; weight.rows * weight.cols];
+        decode(
+            weight.ty,
+            self.part(&weight.lease, weight.part),
+            &mut values,
+        );
+        values
+    }
 }
 
 impl Backend for CpuBackend {
@@ -282,7 +325,8 @@ impl Backend for CpuBackend {
         )
     }
 
-    fn set_work(&mut self, work: WorkBuffers) -> Option<WorkBuffers> {
+    fn set_work(&mut self, mut work: WorkBuffers) -> Option<WorkBuffers> {
+        work.unlock(self.view.0.as_ref());
         self.work.replace(work)
     }
 
@@ -314,8 +358,9 @@ impl Backend for CpuBackend {
             let (start, mut bytes, mut sum) = (Instant::now(), 0, 0u64);
             for lease in blocks {
                 for part in 0..lease.parts() {
-                    sum = sum.wrapping_add(self.kernels.read_probe(lease.part(part)));
-                    bytes += lease.part(part).len();
+                    let part = self.view.part(lease, part);
+                    sum = sum.wrapping_add(self.kernels.read_probe(part));
+                    bytes += part.len();
                 }
             }
             std::hint::black_box(sum);

@@ -1,7 +1,7 @@
 //! Work buffers: activations and logits of one step, in the arena like everything that grows.
 
 use larder_pool::sys::lease::Scratch;
-use larder_pool::sys::space::{Extent, Space};
+use larder_pool::sys::space::{DeviceKey, Extent, Space};
 use larder_pool::units::GRANULE;
 use std::sync::Arc;
 
@@ -97,13 +97,50 @@ impl WorkShape {
     }
 }
 
+/// Memory of one buffer. On a device, only the device gets its bytes.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    scratch: Scratch,
+    key: Option<Arc<DeviceKey>>,
+}
+
+impl Buffer {
+    pub(crate) fn f32(&self) -> &[f32] {
+        match &self.key {
+            Some(key) => self.scratch.device_f32(key),
+            None => self.scratch.f32(),
+        }
+    }
+
+    pub(crate) fn f32_mut(&mut self) -> &mut [f32] {
+        match &self.key {
+            Some(key) => self.scratch.device_f32_mut(key),
+            None => self.scratch.f32_mut(),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match &self.key {
+            Some(key) => self.scratch.device_bytes(key),
+            None => self.scratch.bytes(),
+        }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        match &self.key {
+            Some(key) => self.scratch.device_bytes_mut(key),
+            None => self.scratch.bytes_mut(),
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct WorkBuffers {
     pub(crate) shape: WorkShape,
     pub(crate) rows: usize,
-    pub(crate) buffers: [Option<Scratch>; BUFFERS],
-    pub(crate) quantised: Option<Scratch>,
+    pub(crate) buffers: [Option<Buffer>; BUFFERS],
+    pub(crate) quantised: Option<Buffer>,
 }
 
 impl WorkBuffers {
@@ -115,11 +152,14 @@ impl WorkBuffers {
         space: &Arc<Space>,
         alloc: impl Fn(&Arc<Space>, u64) -> Option<Extent>,
     ) -> Option<Self> {
-        let mut made: Vec<Option<Scratch>> = Vec::with_capacity(BUFFERS + 1);
+        let mut made: Vec<Option<Buffer>> = Vec::with_capacity(BUFFERS + 1);
         for bytes in shape.sizes(rows, logits) {
             made.push(match bytes {
                 0 => None,
-                _ => Some(Scratch::new(alloc(space, bytes)?)),
+                _ => Some(Buffer {
+                    scratch: Scratch::new(alloc(space, bytes)?),
+                    key: None,
+                }),
             });
         }
         let quantised = made.pop().flatten();
@@ -130,6 +170,14 @@ impl WorkBuffers {
             buffers,
             quantised,
         })
+    }
+
+    /// Gives the device its buffers.
+    pub(crate) fn unlock(&mut self, key: Option<&Arc<DeviceKey>>) {
+        let buffers = self.buffers.iter_mut().chain([&mut self.quantised]);
+        for buffer in buffers.flatten() {
+            buffer.key = key.cloned();
+        }
     }
 
     /// Elements of `buf`, row after row.
@@ -148,13 +196,13 @@ impl WorkBuffers {
     }
 
     /// Takes a buffer out, to be written while others are read; put it back.
-    pub(crate) fn lift(&mut self, buf: Buf) -> Scratch {
+    pub(crate) fn lift(&mut self, buf: Buf) -> Buffer {
         self.buffers[buf as usize]
             .take()
             .expect("the step has this buffer")
     }
 
-    pub(crate) fn put_back(&mut self, buf: Buf, scratch: Scratch) {
-        self.buffers[buf as usize] = Some(scratch);
+    pub(crate) fn put_back(&mut self, buf: Buf, buffer: Buffer) {
+        self.buffers[buf as usize] = Some(buffer);
     }
 }

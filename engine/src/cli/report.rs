@@ -157,6 +157,10 @@ impl RunReport {
         let names: Vec<String> = names.collect();
         let mut moved: Vec<u64> = session.path_use().iter().map(|path| path.bytes).collect();
         moved[0] -= session.probed_bytes();
+        let mut bytes_moved: BTreeMap<String, u64> = names.iter().cloned().zip(moved).collect();
+        if let Some((into, out)) = session.copied_bytes() {
+            bytes_moved.extend([("dram>hbm".to_owned(), into), ("hbm>dram".to_owned(), out)]);
+        }
         let arrived = inward
             .iter()
             .map(|path| made.decode_paths[path.path.index()].bytes);
@@ -173,7 +177,7 @@ impl RunReport {
             prefill_tok_s: prompt_tokens as f64 / made.first_token.as_secs_f64(),
             fast_bytes: session.space().peak_bytes(),
             peak_bytes: peak_bytes.max(resident_bytes()),
-            bytes_moved: names.iter().cloned().zip(moved).collect(),
+            bytes_moved,
             bytes_over_need: (need > 0.0).then(|| arrived as f64 / need),
             hits: counters.hits,
             misses: counters.misses,

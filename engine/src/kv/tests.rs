@@ -45,6 +45,7 @@ fn bench(frames: u64) -> Bench {
         driver: Box::new(SimDriver::new(files.clone(), clock.clone(), link, seed)),
         source: Box::new(files.clone()),
         limit: None,
+        bounce: None,
     };
     let paths = vec![path("dram>sim", 1), path("sim>dram", 2)];
     let table = block_table(3 + BLOCKS * LAYERS);

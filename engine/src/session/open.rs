@@ -9,6 +9,7 @@ use crate::home::Homes;
 use crate::kv::kept::KvIndex;
 use crate::layout::{BASE_ROWS, Layout};
 use crate::manifest::{Manifest, Origin};
+use crate::session::fast::FastTier;
 use crate::session::nodes::Nodes;
 use crate::session::resolve::{SessionOptions, resolve};
 use crate::session::tiers::Tiers;
@@ -45,11 +46,12 @@ impl Session {
         if let Some(node) = options.node {
             mapping.bind(node)?;
         }
-        let space = Space::mapped(mapping);
+        let fast = FastTier::new(mapping, options.is_device);
+        let space = Arc::clone(&fast.space);
         let weights = manifest.blocks.len();
         let slices = needs.kv.blocks_for(resolved.context) * needs.kv.layers;
         let table = block_table(weights + slices + 1);
-        let tiers = Tiers::open(&manifest, options, nodes, (resolved.fast_name, &space))?;
+        let tiers = Tiers::open(&manifest, options, nodes, &fast)?;
         let clock = Arc::new(RealClock::new());
         let mover = Arc::new(Mover::start(Arc::clone(&table), tiers.paths, clock));
         let homes = Homes {
@@ -77,8 +79,8 @@ impl Session {
             .alloc_at(gather_start, needs.gather_bytes(BASE_ROWS))
             .expect("the layout keeps the work area free");
         let rope = manifest.config.rope.clone();
-        let cpu = CpuBackend::new(kernels, resolved.shape.clone(), rope);
-        let mut backend: Box<dyn Backend> = if options.is_device {
+        let cpu = CpuBackend::new(kernels, resolved.shape.clone(), rope, fast.key.clone());
+        let mut backend: Box<dyn Backend> = if fast.key.is_some() {
             Box::new(SimBackend::new(cpu))
         } else {
             Box::new(cpu)
@@ -94,6 +96,7 @@ impl Session {
             stager,
             homes,
             mover,
+            device: fast.device,
             table,
             space,
             layout,

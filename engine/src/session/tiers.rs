@@ -2,6 +2,7 @@
 
 use crate::home::Home;
 use crate::manifest::{Manifest, Origin};
+use crate::session::fast::FastTier;
 use crate::session::nodes::Nodes;
 use crate::session::resolve::slower;
 use crate::session::{LowerTier, SessionError, SessionOptions};
@@ -35,12 +36,12 @@ pub(super) struct Tiers {
 }
 
 impl Tiers {
-    /// Opens what `options` name, for the fast tier `fast` over `space`. Path 0 is the origin's.
+    /// Opens what `options` name, for the fast tier `fast`. Path 0 is the origin's.
     pub(super) fn open(
         manifest: &Manifest,
         options: &SessionOptions,
         nodes: &Nodes,
-        (fast, space): (&str, &Arc<Space>),
+        fast: &FastTier,
     ) -> Result<Self, SessionError> {
         let mut tiers = Self {
             paths: Vec::new(),
@@ -52,7 +53,7 @@ impl Tiers {
             spill: None,
             files: Vec::new(),
         };
-        tiers.open_origin(manifest, options, nodes, (fast, space))?;
+        tiers.open_origin(manifest, options, nodes, fast)?;
         for tier in &options.lower {
             if let LowerTier::Nvme {
                 folder,
@@ -62,8 +63,14 @@ impl Tiers {
             {
                 let spill = Spill::open(folder, *bytes)?;
                 let limit = slower(*limit, options.fast_limit);
-                let (read, write) = spill.parts("nvme", space, limit);
-                tiers.add_home("nvme", fast, Arc::clone(spill.space()), (read, write));
+                let path = |name: String| -> Result<PathParts, SessionError> {
+                    let (memory, bounce) = fast.landing()?;
+                    let parts = spill.path(name, &memory, limit);
+                    Ok(PathParts { bounce, ..parts })
+                };
+                let read = path(format!("nvme>{}", fast.name))?;
+                let write = path(format!("{}>nvme", fast.name))?;
+                tiers.add_home("nvme", Arc::clone(spill.space()), (read, write));
                 tiers.rates.push(limit.map_or(NVME_GUESS, BytesPerSec::get));
                 tiers.spill = Some(spill);
             }
@@ -77,14 +84,18 @@ impl Tiers {
             let lent = link.client.lend(link.client.info()?.free_bytes)?;
             let (reader, source) = lent.reader()?;
             let (_, sink) = lent.reader()?;
-            let parts = |driver, source| PathParts {
-                name: String::new(),
-                driver,
-                source: Box::new(source),
-                limit,
+            let parts = |name, driver, source| -> Result<PathParts, SessionError> {
+                Ok(PathParts {
+                    name,
+                    driver,
+                    source: Box::new(source),
+                    limit,
+                    bounce: fast.landing()?.1,
+                })
             };
-            let pair = (parts(reader, source), parts(lent.writer()?, sink));
-            tiers.add_home(&name, fast, Arc::clone(lent.space()), pair);
+            let read = parts(format!("{name}>{}", fast.name), reader, source)?;
+            let write = parts(format!("{}>{name}", fast.name), lent.writer()?, sink)?;
+            tiers.add_home(&name, Arc::clone(lent.space()), (read, write));
             tiers
                 .rates
                 .push(limit.map_or(REMOTE_GUESS, BytesPerSec::get));
@@ -101,9 +112,10 @@ impl Tiers {
         manifest: &Manifest,
         options: &SessionOptions,
         nodes: &Nodes,
-        (fast, space): (&str, &Arc<Space>),
+        fast: &FastTier,
     ) -> Result<(), SessionError> {
-        let name = format!("origin>{fast}");
+        let name = format!("origin>{}", fast.name);
+        let (memory, bounce) = fast.landing()?;
         let limit = slower(options.origin_limit, options.fast_limit);
         let parts = match &manifest.origin {
             Origin::Files(files) => {
@@ -114,9 +126,10 @@ impl Tiers {
                 self.origin_rate = limit.map_or(NVME_GUESS, BytesPerSec::get);
                 PathParts {
                     name,
-                    driver: open_driver(self.files.clone(), space),
+                    driver: open_driver(self.files.clone(), &memory),
                     source: Box::new(Files(self.files.clone())),
                     limit,
+                    bounce,
                 }
             }
             Origin::Objects(hashes) => {
@@ -130,6 +143,7 @@ impl Tiers {
                     driver,
                     source: Box::new(source),
                     limit,
+                    bounce,
                 }
             }
         };
@@ -137,15 +151,7 @@ impl Tiers {
         Ok(())
     }
 
-    fn add_home(
-        &mut self,
-        name: &str,
-        fast: &str,
-        space: Arc<Space>,
-        (mut read, mut write): (PathParts, PathParts),
-    ) {
-        read.name = format!("{name}>{fast}");
-        write.name = format!("{fast}>{name}");
+    fn add_home(&mut self, name: &str, space: Arc<Space>, (read, write): (PathParts, PathParts)) {
         let first = self.paths.len();
         self.homes.push(Home {
             name: name.to_owned(),

@@ -1,13 +1,17 @@
-//! A copy tier in simulation: one path writes to it, one reads from it, both share checksums.
+//! A copy tier in simulation: one path writes to it, one reads from it, both share checksums. On
+//! the other side stands mapped memory, or a device behind staging.
 
 use super::*;
 use crate::block::stored_spec;
+use crate::sim::SteppedCopier;
 use crate::table::{HOMES_PER_BLOCK, block_of, home_slot, slot_of};
 use larder_sys::lease::ReadLease;
 use larder_sys::slot::PartRange;
+use larder_sys::space::DeviceKey;
 use smallvec::SmallVec;
 
 mod random;
+mod relay;
 
 const TIER_BYTES: u64 = 4 << 20;
 const BLOCKS: usize = 8;
@@ -17,21 +21,49 @@ struct Tier {
     read: Path,
     table: Arc<SlotTable>,
     sums: Arc<SumStore>,
-    dram: Arc<Space>,
+    fast: Arc<Space>,
+    /// Of the fast tier, where that is a device.
+    key: Option<Arc<DeviceKey>>,
+    staging: Vec<Arc<Space>>,
     space: Arc<Space>,
     files: MemoryFiles,
     log: Log,
 }
 
-fn tier(seed: u64, link: Link) -> Tier {
+/// Where kernels would read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fast {
+    Mapped,
+    Device,
+}
+
+const FASTS: [Fast; 2] = [Fast::Mapped, Fast::Device];
+
+fn tier(seed: u64, link: Link, fast: Fast) -> Tier {
     let files = MemoryFiles::new(vec![vec![0; TIER_BYTES as usize]]);
     let (clock, log, sums) = (VirtualClock::default(), Log::default(), Arc::default());
-    let path = |name: &str, seed| {
+    let mapping = Mapping::new(8 << 20).expect("memory");
+    let (fast, key) = match fast {
+        Fast::Mapped => (Space::mapped(mapping), None),
+        Fast::Device => {
+            let (space, key) = Space::device(mapping);
+            (space, Some(Arc::new(key)))
+        }
+    };
+    let mut staging = Vec::new();
+    let mut path = |name: &str, seed| {
+        let bounce = key.as_ref().map(|key| {
+            let buffers = Space::mapped(Mapping::new(1 << 20).expect("memory"));
+            staging.push(Arc::clone(&buffers));
+            let copier = SteppedCopier::new(Arc::clone(key), link.error / 4.0, seed);
+            Bounce::new(buffers, Box::new(copier))
+        });
         let parts = PathParts {
             name: name.to_owned(),
             driver: Box::new(SimDriver::new(files.clone(), clock.clone(), link, seed)),
             source: Box::new(files.clone()),
             limit: None,
+            bounce,
         };
         let around = Around {
             clock: Arc::new(clock.clone()),
@@ -42,10 +74,12 @@ fn tier(seed: u64, link: Link) -> Tier {
         Path::new(parts, around)
     };
     Tier {
-        write: path("dram>nvme", seed),
-        read: path("nvme>dram", !seed),
+        write: path("fast>nvme", seed),
+        read: path("nvme>fast", !seed),
         table: SlotTable::new(BLOCKS * 4),
-        dram: Space::mapped(Mapping::new(8 << 20).expect("memory")),
+        fast,
+        key,
+        staging,
         space: Space::counted(TIER_BYTES),
         sums,
         files,
@@ -69,13 +103,17 @@ impl Tier {
             parts.push(PartRange { offset, len });
             end = offset + len;
         }
-        let extent = self.dram.alloc_low(end).expect("room");
+        let extent = self.fast.alloc_low(end).expect("room");
         let slot = slot_of(BlockId::new(block as u32));
         let mut fill = self.table.begin_fill(slot, extent).expect("absent");
         let mut cutter = fill.cutter();
         let mut piece = cutter.cut(cutter.left());
         for (index, range) in parts.iter().enumerate() {
-            let bytes = &mut piece.bytes_mut()[range.offset as usize..][..range.len as usize];
+            let bytes = match &self.key {
+                Some(key) => piece.device_bytes_mut(key),
+                None => piece.bytes_mut(),
+            };
+            let bytes = &mut bytes[range.offset as usize..][..range.len as usize];
             bytes.copy_from_slice(&pattern(block, version, index, range.len));
         }
         drop((cutter, piece));
@@ -101,7 +139,7 @@ impl Tier {
         let id = BlockId::new(block as u32);
         let pinned = self.table.pin(home_slot(id, home)).expect("ready");
         let spec = Arc::new(stored_spec(&pinned));
-        let extent = self.dram.alloc_low(spec.extent_bytes()).expect("room");
+        let extent = self.fast.alloc_low(spec.extent_bytes()).expect("room");
         let fill = self.table.begin_fill(slot_of(id), extent).expect("absent");
         self.read.want(Want {
             block: id,
@@ -150,8 +188,12 @@ impl Tier {
         };
         for part in 0..lease.parts() {
             let len = lease.part_range(part).len;
+            let bytes = match &self.key {
+                Some(key) => lease.device_part(key, part),
+                None => lease.part(part),
+            };
             assert!(
-                lease.part(part) == pattern(block, version, part, len),
+                bytes == pattern(block, version, part, len),
                 "part {part} of block {block}"
             );
         }
@@ -178,7 +220,8 @@ impl Tier {
             }
         }
         self.run_until_idle();
-        assert_eq!((self.dram.used_bytes(), self.space.used_bytes()), (0, 0));
+        assert_eq!((self.fast.used_bytes(), self.space.used_bytes()), (0, 0));
+        assert!(self.staging.iter().all(|space| space.used_bytes() == 0));
     }
 
     fn assert_empty(&mut self) {
@@ -189,99 +232,142 @@ impl Tier {
 
 #[test]
 fn what_was_stored_is_fetched_again() {
-    let mut tier = tier(1, link(0.0, 0.0, 0.0));
-    let lens: [&[u64]; 3] = [&[300_000, 1_200_001, 7], &[1 << 20], &[2_000_000]];
-    for round in 0..3 {
-        for (block, lens) in lens.iter().enumerate() {
-            tier.make(block, round, lens);
-            tier.store(block, 0);
-            tier.run_until_idle();
-            let home = home_slot(BlockId::new(block as u32), 0);
-            let (offset, _) = tier.table.pin(home).expect("published").extent();
-            let seal = tier.files.sealed(0, offset).expect("sealed");
-            let image = tier.files.bytes(0, offset, seal.len);
-            let crcs: Vec<u32> = image.chunks(1 << 20).map(crc32c::crc32c).collect();
-            assert_eq!(seal.crcs.as_ref(), crcs, "sums of the object, gaps and all");
-            assert!(tier.evict_fast(block), "the store has let its source go");
-            tier.fetch(block, 0);
-            assert!(!tier.free(block, 0), "pinned while it is read");
-            tier.run_until_idle();
-            assert!(tier.is_whole(block, round));
-            assert!(tier.evict_fast(block) && tier.free(block, 0));
-            tier.run_until_idle();
+    for fast in FASTS {
+        let mut tier = tier(1, link(0.0, 0.0, 0.0), fast);
+        let lens: [&[u64]; 3] = [&[300_000, 1_200_001, 7], &[1 << 20], &[2_000_000]];
+        for round in 0..3 {
+            for (block, lens) in lens.iter().enumerate() {
+                tier.make(block, round, lens);
+                tier.store(block, 0);
+                tier.run_until_idle();
+                let home = home_slot(BlockId::new(block as u32), 0);
+                let (offset, _) = tier.table.pin(home).expect("published").extent();
+                let seal = tier.files.sealed(0, offset).expect("sealed");
+                let image = tier.files.bytes(0, offset, seal.len);
+                let crcs: Vec<u32> = image.chunks(1 << 20).map(crc32c::crc32c).collect();
+                assert_eq!(seal.crcs.as_ref(), crcs, "sums of the object, gaps and all");
+                assert!(tier.evict_fast(block), "the store has let its source go");
+                tier.fetch(block, 0);
+                assert!(!tier.free(block, 0), "pinned while it is read");
+                tier.run_until_idle();
+                assert!(tier.is_whole(block, round));
+                assert!(tier.evict_fast(block) && tier.free(block, 0));
+                tier.run_until_idle();
+            }
         }
+        tier.assert_empty();
     }
-    tier.assert_empty();
 }
 
 #[test]
 fn a_full_tier_closes_for_stores_and_goes_on_reading() {
-    let mut tier = tier(2, link(0.0, 0.0, 0.0));
-    tier.files.set_room(500_000);
-    for block in 0..3 {
-        tier.make(block, 0, &[400_000]);
-        tier.store(block, 0);
+    for fast in FASTS {
+        let mut tier = tier(2, link(0.0, 0.0, 0.0), fast);
+        tier.files.set_room(500_000);
+        for block in 0..3 {
+            tier.make(block, 0, &[400_000]);
+            tier.store(block, 0);
+        }
+        tier.run_until_idle();
+        let homes: Vec<usize> = (0..3).map(|b| home_slot(BlockId::new(b), 0)).collect();
+        assert_eq!(tier.table.state(homes[0]), State::Ready);
+        for &slot in &homes[1..] {
+            assert_eq!(tier.table.state(slot), State::Poisoned);
+            let error = tier.error_of(slot).expect("says why");
+            assert!(error.is_capacity(), "{error}");
+            tier.table.clear_poison(slot);
+        }
+        assert_eq!(tier.log.1.load(Ordering::Relaxed), 1, "closed once");
+        tier.store(2, 1);
+        let late = home_slot(BlockId::new(2), 1);
+        assert!(tier.error_of(late).expect("refused").is_capacity());
+        tier.table.clear_poison(late);
+        assert!(tier.evict_fast(0) && tier.evict_fast(1), "sources are free");
+        tier.fetch(0, 0);
+        tier.run_until_idle();
+        assert!(tier.is_whole(0, 0));
+        tier.assert_empty();
     }
-    tier.run_until_idle();
-    let homes: Vec<usize> = (0..3).map(|b| home_slot(BlockId::new(b), 0)).collect();
-    assert_eq!(tier.table.state(homes[0]), State::Ready);
-    for &slot in &homes[1..] {
-        assert_eq!(tier.table.state(slot), State::Poisoned);
-        let error = tier.error_of(slot).expect("says why");
-        assert!(error.is_capacity(), "{error}");
-        tier.table.clear_poison(slot);
-    }
-    assert_eq!(tier.log.1.load(Ordering::Relaxed), 1, "closed once");
-    tier.store(2, 1);
-    let late = home_slot(BlockId::new(2), 1);
-    assert!(tier.error_of(late).expect("refused").is_capacity());
-    tier.table.clear_poison(late);
-    assert!(tier.evict_fast(0) && tier.evict_fast(1), "sources are free");
-    tier.fetch(0, 0);
-    tier.run_until_idle();
-    assert!(tier.is_whole(0, 0));
-    tier.assert_empty();
 }
 
 #[test]
 fn a_byte_that_changed_on_the_tier_is_found() {
-    let mut tier = tier(3, link(0.0, 0.0, 0.0));
-    tier.make(0, 0, &[100_000, 50_000]);
-    tier.store(0, 0);
-    tier.run_until_idle();
-    let home = home_slot(BlockId::new(0), 0);
-    let (offset, _) = tier.table.pin(home).expect("published").extent();
-    assert!(tier.evict_fast(0));
-    tier.files.flip(0, offset + 120_000);
-    tier.fetch(0, 0);
-    tier.run_until_idle();
-    let error = tier.error_of(slot_of(BlockId::new(0))).expect("found");
-    assert!(matches!(error, MoveError::Checksum { mismatch, .. } if mismatch.part == 1));
-    tier.table.clear_poison(slot_of(BlockId::new(0)));
-    tier.files.flip(0, offset + 120_000);
-    tier.fetch(0, 0);
-    tier.run_until_idle();
-    assert!(tier.is_whole(0, 0));
-    tier.assert_empty();
+    for fast in FASTS {
+        let mut tier = tier(3, link(0.0, 0.0, 0.0), fast);
+        tier.make(0, 0, &[100_000, 50_000]);
+        tier.store(0, 0);
+        tier.run_until_idle();
+        let home = home_slot(BlockId::new(0), 0);
+        let (offset, _) = tier.table.pin(home).expect("published").extent();
+        assert!(tier.evict_fast(0));
+        tier.files.flip(0, offset + 120_000);
+        tier.fetch(0, 0);
+        tier.run_until_idle();
+        let error = tier.error_of(slot_of(BlockId::new(0))).expect("found");
+        assert!(matches!(error, MoveError::Checksum { mismatch, .. } if mismatch.part == 1));
+        tier.table.clear_poison(slot_of(BlockId::new(0)));
+        tier.files.flip(0, offset + 120_000);
+        tier.fetch(0, 0);
+        tier.run_until_idle();
+        assert!(tier.is_whole(0, 0));
+        tier.assert_empty();
+    }
 }
 
 #[test]
 fn a_cancelled_store_keeps_its_target_until_the_tier_forgot_it() {
-    let mut tier = tier(4, link(0.0, 0.0, 0.0));
-    tier.make(0, 0, &[3_000_000]);
+    for fast in FASTS {
+        let mut tier = tier(4, link(0.0, 0.0, 0.0), fast);
+        tier.make(0, 0, &[3_000_000]);
+        tier.store(0, 0);
+        tier.write.step(Duration::ZERO).expect("step");
+        let home = home_slot(BlockId::new(0), 0);
+        tier.write.cancel(home);
+        assert_eq!(tier.table.state(home), State::Absent);
+        assert!(tier.space.used_bytes() > 0, "writes are in flight");
+        assert!(!tier.evict_fast(0), "and pin their source");
+        tier.run_until_idle();
+        assert_eq!(tier.space.used_bytes(), 0);
+        assert_eq!(tier.files.freed_count(), 1, "the tier was told");
+        assert_eq!(tier.sums.get(BlockId::new(0)), None);
+        assert!(tier.is_whole(0, 0));
+        tier.store(0, 0);
+        tier.write.cancel(home);
+        assert_eq!(tier.space.used_bytes(), 0, "it had not begun");
+        tier.assert_empty();
+    }
+}
+
+#[test]
+fn a_copy_that_fails_fails_its_move() {
+    let mut tier = tier(5, link(0.0, 0.0, 0.0), Fast::Device);
+    let key = tier.key.clone().expect("a device");
+    let bounce = |error| {
+        let buffers = Space::mapped(Mapping::new(1 << 20).expect("memory"));
+        let copier = SteppedCopier::new(Arc::clone(&key), error, 5);
+        Some(Bounce::new(buffers, Box::new(copier)))
+    };
+    let (fast, home) = (slot_of(BlockId::new(0)), home_slot(BlockId::new(0), 0));
+    tier.make(0, 0, &[2_000_000]);
+    tier.write.bounce = bounce(1.0);
     tier.store(0, 0);
-    tier.write.step(Duration::ZERO).expect("step");
-    let home = home_slot(BlockId::new(0), 0);
-    tier.write.cancel(home);
-    assert_eq!(tier.table.state(home), State::Absent);
-    assert!(tier.space.used_bytes() > 0, "writes are in flight");
-    assert!(!tier.evict_fast(0), "and pin their source");
     tier.run_until_idle();
-    assert_eq!(tier.space.used_bytes(), 0);
-    assert_eq!(tier.sums.get(BlockId::new(0)), None);
-    assert!(tier.is_whole(0, 0));
+    let error = tier.error_of(home).expect("says why").to_string();
+    assert!(error.contains("status 700"), "{error}");
+    tier.table.clear_poison(home);
+    tier.write.bounce = bounce(0.0);
     tier.store(0, 0);
-    tier.write.cancel(home);
-    assert_eq!(tier.space.used_bytes(), 0, "it had not begun");
+    tier.run_until_idle();
+    assert!(tier.evict_fast(0));
+    tier.read.bounce = bounce(1.0);
+    tier.fetch(0, 0);
+    tier.run_until_idle();
+    let error = tier.error_of(fast).expect("says why").to_string();
+    assert!(error.contains("status 700"), "{error}");
+    tier.table.clear_poison(fast);
+    tier.read.bounce = bounce(0.0);
+    tier.fetch(0, 0);
+    tier.run_until_idle();
+    assert!(tier.is_whole(0, 0));
     tier.assert_empty();
 }

@@ -27,7 +27,7 @@ fn good() -> (Vec<u8>, u64) {
                 .collect(),
         })
         .collect();
-    (index::encode(&space, &kept), space.len())
+    (index::encode(&space, &kept, index::BYTES_MAX), space.len())
 }
 
 /// Writes the checksum that fits.
@@ -45,7 +45,32 @@ fn an_index_is_read_as_written() {
     let decoded = index::decode(&bytes, &space, len).expect("good");
     assert_eq!(decoded.kept.len(), 3);
     assert_eq!(space.used_bytes(), 18 * GRANULE);
-    assert_eq!(index::encode(&space, &decoded.kept), bytes);
+    assert_eq!(
+        index::encode(&space, &decoded.kept, index::BYTES_MAX),
+        bytes
+    );
+}
+
+#[test]
+fn an_index_has_an_end() {
+    let (bytes, len) = good();
+    let read = |bytes: &[u8]| {
+        let space = Space::counted(len);
+        let decoded = index::decode(bytes, &space, len).expect("good");
+        (decoded.kept, space)
+    };
+    let (kept, space) = read(&bytes);
+    let group = (bytes.len() - 28) / 3;
+    for (max, count) in [
+        (bytes.len(), 3),
+        (bytes.len() - 1, 2),
+        (28 + group, 1),
+        (28, 0),
+    ] {
+        let short = index::encode(&space, &kept, max as u64);
+        assert!(short.len() <= max);
+        assert_eq!(read(&short).0.len(), count);
+    }
 }
 
 #[test]

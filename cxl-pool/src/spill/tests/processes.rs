@@ -68,6 +68,13 @@ fn child() {
         }
         "fill" => {
             result.expect("there is room for one");
+            assert!(
+                bench
+                    .spill
+                    .notes()
+                    .iter()
+                    .any(|note| note.contains("bytes left"))
+            );
             bench.make(1);
             let error = bench.spill(1).expect_err("the disk is full");
             assert!(error.is_capacity(), "{error}");

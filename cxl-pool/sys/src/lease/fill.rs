@@ -2,7 +2,7 @@
 
 use super::SlotTable;
 use crate::slot::{PartRange, Record};
-use crate::space::Extent;
+use crate::space::{DeviceKey, Extent, Who};
 use smallvec::SmallVec;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -139,6 +139,30 @@ pub struct FillPiece {
 }
 
 impl FillPiece {
+    /// The first `len` bytes of an extent that is no block's: staging.
+    pub fn of(extent: Extent, len: u64) -> Self {
+        assert!(
+            len > 0 && len <= extent.len(),
+            "a piece of {len} of {} bytes",
+            extent.len()
+        );
+        Self {
+            target: Arc::new(FillTarget { extent }),
+            start: 0,
+            len: len as usize,
+        }
+    }
+
+    /// First byte of the piece, counted from the start of its space.
+    pub fn offset(&self) -> u64 {
+        self.target.extent.start() + self.start
+    }
+
+    /// The bytes are a device's, see [`Self::device_bytes`].
+    pub fn is_on_device(&self) -> bool {
+        self.target.extent.space().is_device()
+    }
+
     pub const fn len(&self) -> usize {
         self.len
     }
@@ -152,24 +176,44 @@ impl FillPiece {
     /// # Panics
     /// On a tier that is not mapped.
     pub(crate) fn address(&self) -> NonNull<u8> {
-        let extent = &self.target.extent;
-        let base = extent
-            .address()
-            .expect("pieces in memory are of mapped extents");
-        // SAFETY: the cutter checked that the piece is inside the extent.
+        self.address_for(Who::Cpu)
+    }
+
+    fn address_for(&self, who: Who<'_>) -> NonNull<u8> {
+        let base = self.target.extent.address(who);
+        // SAFETY: `base` is the extent's first byte, and who made the piece checked that it is
+        // inside the extent.
         unsafe { base.add(self.start as usize) }
+    }
+
+    fn slice(&self, who: Who<'_>) -> &[u8] {
+        // SAFETY: the range is inside a live extent (`target`), initialised (mappings start
+        // zeroed), and only this piece reaches it.
+        unsafe { std::slice::from_raw_parts(self.address_for(who).as_ptr(), self.len) }
+    }
+
+    fn slice_mut(&mut self, who: Who<'_>) -> &mut [u8] {
+        // SAFETY: as in `slice`, and `&mut self` makes it the only access.
+        unsafe { std::slice::from_raw_parts_mut(self.address_for(who).as_ptr(), self.len) }
     }
 
     /// The bytes as they are now. No operation is in flight: it would own the piece.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the range is inside a live extent (`target`), initialised (mappings start
-        // zeroed), and only this piece reaches it.
-        unsafe { std::slice::from_raw_parts(self.address().as_ptr(), self.len) }
+        self.slice(Who::Cpu)
     }
 
     /// The bytes, to be written by a tier that lives in this process.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`, and `&mut self` makes it the only access.
-        unsafe { std::slice::from_raw_parts_mut(self.address().as_ptr(), self.len) }
+        self.slice_mut(Who::Cpu)
+    }
+
+    /// The bytes as they are now, for the device that holds them.
+    pub fn device_bytes(&self, key: &DeviceKey) -> &[u8] {
+        self.slice(Who::Device(key))
+    }
+
+    /// The bytes, to be written by the device that holds them.
+    pub fn device_bytes_mut(&mut self, key: &DeviceKey) -> &mut [u8] {
+        self.slice_mut(Who::Device(key))
     }
 }

@@ -1,7 +1,8 @@
 //! Leases to read a ready block, whole or by pieces.
 
-use super::SlotTable;
+use super::{FillPiece, SlotTable};
 use crate::slot::{PartRange, Record};
+use crate::space::{DeviceKey, Who};
 use std::sync::Arc;
 
 /// Right to read a ready block; a pin.
@@ -43,11 +44,10 @@ impl ReadLease {
             offset.checked_add(len).is_some_and(|end| end <= whole),
             "piece {offset}+{len} of {whole} bytes"
         );
-        ReadPiece {
+        ReadPiece(Bytes::Pinned {
             lease: self.clone(),
-            offset,
-            len: len as usize,
-        }
+            range: PartRange { offset, len },
+        })
     }
 
     /// Parts of the block.
@@ -65,17 +65,30 @@ impl ReadLease {
     /// # Panics
     /// On a tier that is not mapped: there bytes arrive by an operation only.
     pub fn part(&self, index: usize) -> &[u8] {
-        let record = self.record();
-        let part = record.parts[index];
-        let base = record
-            .extent
-            .address()
-            .expect("bytes are read in place on mapped tiers only");
-        // SAFETY: `publish` checked that the part ends inside its extent; the record owns the
-        // extent, nobody writes it while the slot is ready, and the pin keeps it ready.
-        unsafe {
-            std::slice::from_raw_parts(base.as_ptr().add(part.offset as usize), part.len as usize)
-        }
+        self.slice(Who::Cpu, self.part_range(index))
+    }
+
+    /// Bytes of part `index` for the device that holds them.
+    pub fn device_part(&self, key: &DeviceKey, index: usize) -> &[u8] {
+        self.slice(Who::Device(key), self.part_range(index))
+    }
+
+    /// The bytes are a device's.
+    pub fn is_on_device(&self) -> bool {
+        self.record().extent.space().is_device()
+    }
+
+    fn slice(&self, who: Who<'_>, range: PartRange) -> &[u8] {
+        let extent = &self.record().extent;
+        debug_assert!(
+            range.offset + range.len <= extent.len(),
+            "inside the extent"
+        );
+        let base = extent.address(who).as_ptr();
+        // SAFETY: 1. `publish` (of parts) or `piece` (of pieces) checked that the range ends
+        // inside the extent. 2. The record owns the extent, nobody writes it while the slot is
+        // ready, and this pin keeps it ready.
+        unsafe { std::slice::from_raw_parts(base.add(range.offset as usize), range.len as usize) }
     }
 }
 
@@ -98,32 +111,72 @@ impl Drop for ReadLease {
     }
 }
 
-/// Bytes of a ready block that one operation reads; it pins the block until it has completed.
+/// Bytes that one operation reads: of a ready block, which they pin until it has completed, or of
+/// staging memory.
 #[derive(Debug)]
-pub struct ReadPiece {
-    lease: ReadLease,
-    offset: u64,
-    len: usize,
+pub struct ReadPiece(Bytes);
+
+#[derive(Debug)]
+enum Bytes {
+    /// The range is inside the extent of the lease.
+    Pinned {
+        lease: ReadLease,
+        range: PartRange,
+    },
+    Own(FillPiece),
 }
 
 impl ReadPiece {
     pub const fn len(&self) -> usize {
-        self.len
+        match &self.0 {
+            Bytes::Pinned { range, .. } => range.len as usize,
+            Bytes::Own(piece) => piece.len(),
+        }
     }
 
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
+    }
+
+    /// First byte of the piece, counted from the start of its space.
+    pub fn offset(&self) -> u64 {
+        match &self.0 {
+            Bytes::Pinned { lease, range } => lease.extent().0 + range.offset,
+            Bytes::Own(piece) => piece.offset(),
+        }
+    }
+
+    /// The bytes are a device's, see [`Self::device_bytes`].
+    pub fn is_on_device(&self) -> bool {
+        match &self.0 {
+            Bytes::Pinned { lease, .. } => lease.is_on_device(),
+            Bytes::Own(piece) => piece.is_on_device(),
+        }
     }
 
     /// The bytes.
+    ///
+    /// # Panics
+    /// On a tier that is not mapped.
     pub fn bytes(&self) -> &[u8] {
-        let record = self.lease.record();
-        let base = record
-            .extent
-            .address()
-            .expect("pieces are of mapped extents");
-        // SAFETY: `piece` checked that the range is inside the extent, which the record owns;
-        // nobody writes it while the slot is ready, and the pin keeps it ready.
-        unsafe { std::slice::from_raw_parts(base.as_ptr().add(self.offset as usize), self.len) }
+        match &self.0 {
+            Bytes::Pinned { lease, range } => lease.slice(Who::Cpu, *range),
+            Bytes::Own(piece) => piece.bytes(),
+        }
+    }
+
+    /// The bytes, for the device that holds them.
+    pub fn device_bytes(&self, key: &DeviceKey) -> &[u8] {
+        match &self.0 {
+            Bytes::Pinned { lease, range } => lease.slice(Who::Device(key), *range),
+            Bytes::Own(piece) => piece.device_bytes(key),
+        }
+    }
+}
+
+impl From<FillPiece> for ReadPiece {
+    /// What was filled is read from now on.
+    fn from(piece: FillPiece) -> Self {
+        Self(Bytes::Own(piece))
     }
 }

@@ -2,55 +2,99 @@
 
 use super::SlotTable;
 use crate::slot::{PartRange, Record};
-use crate::space::Extent;
+use crate::space::{DeviceKey, Extent, Who};
 use smallvec::SmallVec;
-use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// Memory of a mapped space that one owner reads and writes: activations, logits, staging.
+/// Memory that one owner reads and writes: activations, logits, staging. On a device only the
+/// device does, through the methods that take its key.
 #[derive(Debug)]
 pub struct Scratch {
     extent: Extent,
-    base: NonNull<u8>,
 }
 
-// SAFETY: the scratch owns its extent, hence is the only way to its bytes.
-unsafe impl Send for Scratch {}
-// SAFETY: `&Scratch` reads only.
-unsafe impl Sync for Scratch {}
-
 impl Scratch {
-    /// Takes an extent of a mapped space.
+    /// Takes an extent of a mapped space or of a device.
     pub fn new(extent: Extent) -> Self {
-        let base = extent.address().expect("scratch lives on a mapped space");
-        Self { extent, base }
+        assert!(
+            extent.space().mapping().is_some() || extent.space().is_device(),
+            "scratch lives where there is memory"
+        );
+        Self { extent }
+    }
+
+    /// The bytes are a device's.
+    pub fn is_on_device(&self) -> bool {
+        self.extent.space().is_device()
+    }
+
+    /// First byte and bytes of the extent, in its space.
+    pub fn extent(&self) -> (u64, u64) {
+        (self.extent.start(), self.extent.len())
     }
 
     pub fn bytes(&self) -> &[u8] {
-        let len = self.extent.len() as usize;
-        // SAFETY: owned extent of initialised memory (mappings start zeroed).
-        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), len) }
+        self.slice(Who::Cpu)
     }
 
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let len = self.extent.len() as usize;
-        // SAFETY: as in `bytes`, exclusively borrowed.
-        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), len) }
+        self.slice_mut(Who::Cpu)
     }
 
     /// The bytes as float32 in the machine's order; extents are page-aligned and whole pages.
     pub fn f32(&self) -> &[f32] {
-        let len = self.extent.len() as usize / size_of::<f32>();
-        // SAFETY: page-aligned, `len` floats inside the extent, every bit pattern is an f32.
-        unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast(), len) }
+        self.slice(Who::Cpu)
     }
 
     pub fn f32_mut(&mut self) -> &mut [f32] {
-        let len = self.extent.len() as usize / size_of::<f32>();
-        // SAFETY: as in `f32`, exclusively borrowed.
-        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().cast(), len) }
+        self.slice_mut(Who::Cpu)
+    }
+
+    /// The bytes, for the device that holds them.
+    pub fn device_bytes(&self, key: &DeviceKey) -> &[u8] {
+        self.slice(Who::Device(key))
+    }
+
+    pub fn device_bytes_mut(&mut self, key: &DeviceKey) -> &mut [u8] {
+        self.slice_mut(Who::Device(key))
+    }
+
+    /// The bytes as float32, for the device that holds them.
+    pub fn device_f32(&self, key: &DeviceKey) -> &[f32] {
+        self.slice(Who::Device(key))
+    }
+
+    pub fn device_f32_mut(&mut self, key: &DeviceKey) -> &mut [f32] {
+        self.slice_mut(Who::Device(key))
+    }
+
+    fn slice<T: Plain>(&self, who: Who<'_>) -> &[T] {
+        let len = self.extent.len() as usize / size_of::<T>();
+        let base = self.extent.address(who).as_ptr().cast();
+        // SAFETY: 1. `base` is the first byte of our own extent: page-aligned, `len` elements
+        // inside it. 2. Mappings start zeroed and every bit pattern is a `T` (`Plain`). 3. The
+        // scratch owns the extent, and `&self` forbids writing.
+        unsafe { std::slice::from_raw_parts(base, len) }
+    }
+
+    fn slice_mut<T: Plain>(&mut self, who: Who<'_>) -> &mut [T] {
+        let len = self.extent.len() as usize / size_of::<T>();
+        let base = self.extent.address(who).as_ptr().cast();
+        // SAFETY: as in `slice`, exclusively borrowed.
+        unsafe { std::slice::from_raw_parts_mut(base, len) }
     }
 }
+
+/// Numbers that memory of any contents may be read as.
+///
+/// # Safety
+/// Every bit pattern is a value, and a page is aligned enough.
+unsafe trait Plain {}
+
+// SAFETY: any byte is one.
+unsafe impl Plain for u8 {}
+// SAFETY: any four bytes are one, some of them NaN; aligned to 4.
+unsafe impl Plain for f32 {}
 
 /// Unique right to append to a KV slice. Dropped unpublished, the slot is absent again.
 #[derive(Debug)]
@@ -81,6 +125,18 @@ impl AppendLease {
             .as_mut()
             .expect("kept until published")
             .bytes_mut()
+    }
+
+    /// The slice on a device, for that device.
+    pub fn device_bytes(&self, key: &DeviceKey) -> &[u8] {
+        let scratch = self.scratch.as_ref().expect("kept until published");
+        scratch.device_bytes(key)
+    }
+
+    /// The slice on a device, to be appended to by that device.
+    pub fn device_bytes_mut(&mut self, key: &DeviceKey) -> &mut [u8] {
+        let scratch = self.scratch.as_mut().expect("kept until published");
+        scratch.device_bytes_mut(key)
     }
 
     /// Index of the slot in its table.

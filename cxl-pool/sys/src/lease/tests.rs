@@ -126,3 +126,69 @@ fn waiters_sleep_until_the_fill_ends() {
         assert_eq!(waiter.join().expect("no panic"), State::Ready);
     });
 }
+
+/// What a device holds has no address for anybody but the device.
+#[test]
+fn device_bytes_need_the_key() {
+    let mapping = || Mapping::new(4 * GRANULE).expect("a few pages");
+    let (space, key) = Space::device(mapping());
+    let (_, other) = Space::device(mapping());
+    let table = SlotTable::new(2);
+    let mut fill = table.begin_fill(0, extent(&space)).expect("absent");
+    let mut piece = fill.cutter().cut(GRANULE);
+    assert!(piece.is_on_device() && space.mapping().is_none());
+    piece.device_bytes_mut(&key).fill(7);
+    drop(piece);
+    fill.publish(whole(GRANULE));
+    let lease = table.pin(0).expect("ready");
+    assert_eq!(lease.device_part(&key, 0)[9], 7);
+    assert_eq!(lease.piece(8, 2).device_bytes(&key), [7, 7]);
+    let refused = |access: &dyn Fn()| {
+        let access = std::panic::AssertUnwindSafe(access);
+        std::panic::catch_unwind(access).is_err()
+    };
+    assert!(refused(&|| _ = lease.part(0)), "no address for the cpu");
+    assert!(refused(&|| _ = lease.piece(0, 1).bytes()));
+    assert!(refused(&|| _ = lease.device_part(&other, 0)), "not its key");
+
+    let mut tail = table.begin_append(1, extent(&space)).expect("absent");
+    tail.device_bytes_mut(&key)[3] = 9;
+    assert!(refused(&|| _ = tail.bytes()));
+    tail.publish(64);
+    let tail = table.pin(1).expect("ready");
+    assert_eq!(tail.device_part(&key, 0)[3], 9);
+    let mut scratch = Scratch::new(extent(&space));
+    scratch.device_f32_mut(&key)[5] = 2.5;
+    assert_eq!(scratch.device_f32(&key)[5].to_bits(), 2.5f32.to_bits());
+    assert!(refused(&|| _ = scratch.f32()));
+}
+
+#[test]
+fn bytes_of_a_foreign_device_have_an_offset_and_nothing_else() {
+    let space = Space::foreign(4 * GRANULE);
+    let first = extent(&space);
+    let table = SlotTable::new(1);
+    let mut fill = table.begin_fill(0, extent(&space)).expect("absent");
+    let mut cutter = fill.cutter();
+    drop(cutter.cut(100));
+    let piece = cutter.cut(50);
+    assert!(piece.is_on_device());
+    assert_eq!(piece.offset(), GRANULE + 100);
+    let access = std::panic::AssertUnwindSafe(|| _ = piece.bytes());
+    assert!(std::panic::catch_unwind(access).is_err());
+    drop((cutter, piece, first));
+    fill.publish(whole(150));
+    let lease = table.pin(0).expect("ready");
+    assert_eq!(lease.piece(20, 30).offset(), GRANULE + 20);
+}
+
+#[test]
+fn staging_is_filled_then_read_then_given_back() {
+    let space = memory(2);
+    let mut piece = FillPiece::of(extent(&space), 100);
+    piece.bytes_mut().fill(3);
+    let piece = ReadPiece::from(piece);
+    assert_eq!((piece.len(), piece.bytes()[99]), (100, 3));
+    drop(piece);
+    assert_eq!(space.used_bytes(), 0);
+}

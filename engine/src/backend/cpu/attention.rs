@@ -86,7 +86,7 @@ impl CpuBackend {
         let (k, v) = (work.read(Buf::K), work.read(Buf::V));
         for (row, &position) in self.step.positions.iter().enumerate() {
             let tail = &mut tails[position / KV_TOKENS - first];
-            let slice = &mut tail.bytes_mut()[..kv.slice_bytes()];
+            let slice = &mut self.view.tail_mut(tail)[..kv.slice_bytes()];
             let (k, v) = (&k[row * cols..][..cols], &v[row * cols..][..cols]);
             kv.append(slice, position % KV_TOKENS, k, v);
         }
@@ -98,14 +98,17 @@ impl CpuBackend {
             shape,
             work,
             step,
+            view,
             ..
         } = self;
         let work = work
             .as_mut()
             .expect("work buffers are set before a step begins");
         let (kv, heads, rows) = (shape.kv, shape.heads, step.positions.len());
-        let full = slices.full.iter().map(|lease| lease.part(0));
-        let tails = tails.iter().map(|lease| &lease.bytes()[..kv.slice_bytes()]);
+        let full = slices.full.iter().map(|lease| view.part(lease, 0));
+        let tails = tails
+            .iter()
+            .map(|lease| &view.tail(lease)[..kv.slice_bytes()]);
         let all: Vec<&[u8]> = full.chain(tails).collect();
         let segment = Segment {
             first_slice: slices.first,

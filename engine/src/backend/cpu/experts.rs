@@ -3,11 +3,11 @@
 //! Softmax over all scores, then the best by weight (the lower expert first among equals), then,
 //! where the model says so, weights that sum to one. Source: Qwen3 technical report, 2025.
 
-use super::{CpuBackend, matrix, vector};
+use super::CpuBackend;
 use crate::backend::work::{Buf, WorkBuffers};
 use crate::backend::{Completed, Pick, Weight};
 use crate::config::Experts;
-use larder_cpu::{Class, Kernels, Mode, Out, Rows};
+use larder_cpu::{Class, Kernels, Matrix, Mode, Out, Rows};
 
 /// Weights of the picks of the step under way, by row and rank.
 #[derive(Debug, Default)]
@@ -34,8 +34,13 @@ impl CpuBackend {
     pub(super) fn foresee(&mut self, norm: &Weight, router: &Weight, count: usize) -> Completed {
         let (experts, class) = (self.experts(), self.step.class);
         let (dim, eps) = (self.shape.dim, self.shape.norm_eps);
-        let vector = vector(norm);
-        let Self { kernels, work, .. } = self;
+        let vector = self.view.vector(norm);
+        let Self {
+            kernels,
+            work,
+            view,
+            ..
+        } = self;
         let work = work
             .as_mut()
             .expect("work buffers are set before a step begins");
@@ -53,7 +58,15 @@ impl CpuBackend {
             col0: 0,
             mode: Mode::Store,
         };
-        product(kernels, class, router, (rows, dim), count, work, &mut out);
+        product(
+            kernels,
+            class,
+            &view.matrix(router),
+            (rows, dim),
+            count,
+            work,
+            &mut out,
+        );
         work.put_back(Buf::Picked, normed);
         let (picks, _) = pick_rows(&scores, experts);
         Completed {
@@ -65,7 +78,12 @@ impl CpuBackend {
     pub(super) fn expert(&mut self, [gate, up, down]: [&Weight; 3], picks: &[Pick]) {
         let (dim, ffn, picked) = (self.shape.dim, self.shape.ffn, self.experts().picked);
         let (class, count) = (self.step.class, picks.len());
-        let Self { kernels, work, .. } = self;
+        let Self {
+            kernels,
+            work,
+            view,
+            ..
+        } = self;
         let work = work
             .as_mut()
             .expect("work buffers are set before a step begins");
@@ -76,7 +94,7 @@ impl CpuBackend {
             row.copy_from_slice(&work.read(Buf::Xn)[pick.row * dim..][..dim]);
         }
         quantise(kernels, work, rows, dim);
-        let (gate, up) = (matrix(gate), matrix(up));
+        let (gate, up) = (view.matrix(gate), view.matrix(up));
         let mut out = Out {
             data: hidden.f32_mut(),
             stride: ffn,
@@ -96,7 +114,7 @@ impl CpuBackend {
         product(
             kernels,
             class,
-            down,
+            &view.matrix(down),
             (hidden_rows, ffn),
             count,
             work,
@@ -162,14 +180,14 @@ fn operand<'a>(work: &'a WorkBuffers, (f32, cols): (&'a [f32], usize), rows: usi
 fn product(
     kernels: &Kernels,
     class: Class,
-    weight: &Weight,
+    weight: &Matrix<'_>,
     rows: (&[f32], usize),
     count: usize,
     work: &WorkBuffers,
     out: &mut Out<'_>,
 ) {
     let operand = operand(work, rows, count);
-    kernels.matmul(class, &matrix(weight), &operand, None, out);
+    kernels.matmul(class, weight, &operand, None, out);
 }
 
 /// Experts and weights of every row of scores, by rank.

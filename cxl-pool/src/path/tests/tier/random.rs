@@ -19,7 +19,7 @@ fn act(tier: &mut Tier, model: &mut Model, op: u8, pick: u64) {
     match op {
         0 => {
             let homes = (0..2).all(|home| state(home_slot(id, home)) == State::Absent);
-            if state(fast) == State::Absent && homes && tier.dram.largest_hole() > 400_000 {
+            if state(fast) == State::Absent && homes && tier.fast.largest_hole() > 400_000 {
                 model.versions[block] += 1;
                 let len = 1 + (pick >> 16) % 300_000;
                 let lens = [len, len / 2 + 1, 5];
@@ -33,7 +33,7 @@ fn act(tier: &mut Tier, model: &mut Model, op: u8, pick: u64) {
             }
         }
         3 => {
-            let has_room = tier.dram.largest_hole() > 500_000;
+            let has_room = tier.fast.largest_hole() > 500_000;
             if state(fast) == State::Absent && state(slot) == State::Ready && has_room {
                 tier.fetch(block, home);
             }
@@ -59,16 +59,17 @@ fn clear(tier: &Tier) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn blocks_are_whole_or_absent(
         seed in any::<u64>(),
         is_faulty in any::<bool>(),
+        is_device in any::<bool>(),
         ops in prop::collection::vec((0..10u8, any::<u64>()), 50..300),
     ) {
         let faults = if is_faulty { link(0.1, 0.1, 0.05) } else { link(0.0, 0.0, 0.0) };
-        let mut tier = tier(seed, faults);
+        let mut tier = tier(seed, faults, FASTS[usize::from(is_device)]);
         let mut model = Model::default();
         for (op, pick) in ops {
             act(&mut tier, &mut model, op, pick);
