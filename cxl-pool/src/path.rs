@@ -399,9 +399,10 @@ impl Path {
         let transfer = self.transfers.get_mut(&id).expect("pieces keep their move");
         transfer.in_flight -= 1;
         if let Err(error) = result {
-            self.fail(id, error.clone());
             if error.is_capacity() {
-                self.close(&error);
+                self.close(id, &error);
+            } else {
+                self.fail(id, error);
             }
         }
         self.settle(id);
@@ -439,14 +440,14 @@ impl Path {
         }
     }
 
-    /// Takes no more stores, and fails those that have more to write. What is written may be
-    /// sealed.
-    fn close(&mut self, error: &MoveError) {
-        if self.closed.is_some() {
-            return;
+    /// Takes no more stores, and fails the one that found out and those that have more to write.
+    /// What is written may be sealed. Whoever sees a store fail sees the path closed too.
+    fn close(&mut self, id: u64, error: &MoveError) {
+        if self.closed.is_none() {
+            self.closed = Some(error.clone());
+            self.around.outcome.closed();
         }
-        self.closed = Some(error.clone());
-        self.around.outcome.closed();
+        self.fail(id, error.clone());
         let has_more = |transfer: &Transfer| match &transfer.work {
             Work::Store(store) => store.has_more_to_write(),
             Work::Fetch(_) | Work::Relay(_) | Work::Free(_) => false,

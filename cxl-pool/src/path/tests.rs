@@ -18,6 +18,8 @@ struct Log(Arc<Mutex<Vec<(usize, MoveError)>>>, Arc<AtomicUsize>);
 
 impl Outcome for Log {
     fn failed(&self, slot: usize, error: MoveError) {
+        let is_closed = self.1.load(Ordering::Relaxed) > 0;
+        assert!(is_closed || !error.is_capacity(), "closed before it fails");
         self.0.lock().push((slot, error));
     }
 
