@@ -286,7 +286,7 @@ impl Layout {
         } else {
             let good = experts.good_bytes().min(self.space_bytes / 4);
             let reserve = self.needs.kv_reserve(self.space_bytes);
-            let room = self.space_bytes - reserve - self.fixed_start;
+            let room = self.space_bytes.saturating_sub(reserve + self.fixed_start);
             let least = good.clamp(experts.least_bytes(), room.max(experts.least_bytes()));
             let limit = self.fixed_start + room.saturating_sub(least);
             self.fixed_start + self.fixed_bytes(limit)

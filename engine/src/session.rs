@@ -305,12 +305,14 @@ impl Session {
         Ok(())
     }
 
-    /// An empty sequence that will have `tokens` tokens at most, after a prefill of `prefill`.
-    fn sequence(&self, tokens: usize, prefill: &Prefill) -> Sequence {
+    /// An empty sequence that will have `tokens` tokens at most, after a prefill of `prefill`. Its
+    /// slices may have to stream, or some of them do so from the start.
+    fn sequence(&self, tokens: usize, prefill: &Prefill, starts_at_home: bool) -> Sequence {
         let kv = self.layout.needs().kv.clone();
         let frames = self.layout.kv_frames(prefill.work_bytes);
         let fits = kv.blocks_for(tokens) * kv.layers <= frames;
-        let stream = if self.homes.list.is_empty() || fits {
+        let stays = fits && !starts_at_home;
+        let stream = if self.homes.list.is_empty() || stays {
             0
         } else {
             self.layout.stream_frames(frames)

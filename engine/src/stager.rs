@@ -87,6 +87,8 @@ pub struct Stager {
     /// First place whose block has not been asked for.
     next: Place,
     moved: Vec<bool>,
+    /// Leased, and its operations may not have completed.
+    in_use: Vec<bool>,
     /// Extent bytes of fixed blocks that are on their way.
     fixed_ahead: u64,
     counters: StagerCounters,
@@ -111,6 +113,7 @@ impl Stager {
             body_blocks: manifest.program.head.start as usize,
             border: layout.kv_border(0, 0),
             moved: vec![false; blocks],
+            in_use: vec![false; blocks],
             frames: vec![None; layout.frames as usize],
             layout,
             supply,
@@ -242,7 +245,8 @@ impl Stager {
     fn frame_used_last(&mut self, place: Place, wait: bool) -> Result<Option<usize>, MoveError> {
         let last = (0..self.frames.len())
             .filter_map(|frame| {
-                self.frames[frame].map(|block| (self.next_use(block), frame, block))
+                let block = self.frames[frame].filter(|&block| !self.in_use[block]);
+                block.map(|block| (self.next_use(block), frame, block))
             })
             .max();
         let Some((used, frame, block)) = last else {
@@ -315,6 +319,10 @@ impl Stager {
     /// `wait`, room is made whatever it takes.
     fn ask(&mut self, place: Place, wait: bool) -> Result<bool, MoveError> {
         let block = BlockId::new(place.index as u32);
+        // Its frame is given away when the use under way ends.
+        if self.in_use[place.index] {
+            return Ok(false);
+        }
         if self.supply.table().state(slot_of(block)) != State::Absent {
             return Ok(true);
         }
@@ -403,6 +411,7 @@ impl Stager {
         } else {
             self.counters.hits += 1;
         }
+        self.in_use[block.index()] = true;
         self.now.index += 1;
         Ok(lease)
     }
@@ -413,6 +422,7 @@ impl Stager {
             self.experts().0.done(block);
             return Ok(());
         }
+        self.in_use[block.index()] = false;
         if let Some(frame) = self.frame_of(block.index()) {
             let extent = self.supply.evict(block);
             assert!(extent.is_some(), "nobody else leases a streamed block");

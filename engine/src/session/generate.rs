@@ -77,7 +77,7 @@ impl Session {
         let mut prefill = self.prefill_of(options.prompt.len(), 1);
         let names = self.prefix_keys(options.prompt);
         let tokens = options.prompt.len() + count.saturating_sub(1);
-        let mut sequence = self.sequence(tokens, &prefill);
+        let mut sequence = self.sequence(tokens, &prefill, self.has_prefix(&names));
         prefill.start = self.adopt_prefix(&mut sequence, &names);
         self.stager.start_text();
         let mut logits = vec![0.0; self.manifest.config.vocab];

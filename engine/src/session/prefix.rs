@@ -53,6 +53,13 @@ impl Session {
         )
     }
 
+    /// The first block of a prompt is kept.
+    pub(super) fn has_prefix(&self, names: &[KvKey]) -> bool {
+        let index = self.spill.as_ref().map(|spill| &spill.index);
+        let first = index.zip(names.first());
+        first.is_some_and(|(index, name)| index.has(name))
+    }
+
     /// Gives a new sequence the blocks of its prompt that are kept, front to back, and makes room
     /// for the others; how many tokens they are.
     pub(super) fn adopt_prefix(&mut self, sequence: &mut Sequence, names: &[KvKey]) -> usize {

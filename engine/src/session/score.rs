@@ -15,7 +15,7 @@ impl Session {
     ) -> Result<(), SessionError> {
         self.check_tokens(tokens)?;
         let prefill = self.prefill_of(tokens.len(), usize::MAX);
-        let mut sequence = self.sequence(tokens.len(), &prefill);
+        let mut sequence = self.sequence(tokens.len(), &prefill, false);
         let aside = self.enter_prefill(&prefill)?;
         let passes = prefill.passes();
         let full = passes.len() as u64;

@@ -52,7 +52,7 @@ pub struct ExpertCache {
     frame_of: Vec<Option<usize>>,
     /// Moved since its last use.
     moved: Vec<bool>,
-    /// Picked by the layer under way and not done with: must stay.
+    /// Picked by the layer under way or the one before, and not done with: must stay.
     needed: HashSet<BlockId>,
     /// Picked and not leased yet, in order.
     waiting: VecDeque<BlockId>,
@@ -122,12 +122,9 @@ impl ExpertCache {
 
     /// Starts a layer: its rows picked `blocks`, each once, most important first.
     pub fn begin(&mut self, blocks: &[BlockId]) -> Result<(), MoveError> {
-        debug_assert!(
-            self.needed.is_empty(),
-            "a layer ends before the next begins"
-        );
         self.guesses.clear();
-        self.needed = blocks.iter().copied().collect();
+        // Operations of the layer before may still be under way: its experts stay needed.
+        self.needed.extend(blocks);
         let wrong: Vec<BlockId> = self.guessed.drain().collect();
         for block in wrong {
             if !self.needed.contains(&block) && self.state(block) == State::Filling {

@@ -6,5 +6,6 @@ mod support;
 
 mod golden;
 mod routing;
+mod spill;
 mod same_bits;
 mod stories;

@@ -27,17 +27,18 @@ fn budgets_threads_and_chunks_change_no_bit() {
         let all = session.layout().needs().max_useful_bytes();
         for budget in [least, u64::midpoint(least, all) / 2 * 2, all / 2, all] {
             let budget = budget.max(least);
-            for threads in [1, 2] {
+            for (threads, is_device) in [(1, false), (2, false), (2, true)] {
                 for prefill_rows in [Some(1), Some(7), Some(64), None] {
                     let fast_bytes = Some(budget);
                     let limited = SessionOptions {
                         fast_bytes,
                         threads,
+                        is_device,
                         prefill_rows,
                         ..options()
                     };
                     let mut session = open(&path, &limited);
-                    let case = format!("{name} {budget} {threads} {prefill_rows:?}");
+                    let case = format!("{name} {budget} {threads} {is_device} {prefill_rows:?}");
                     assert!(score_bits(&mut session, &prompt) == scored, "score {case}");
                     assert!(
                         generate(&mut session, &prompt, count) == made,
