@@ -16,7 +16,7 @@ use crate::wire::{CREDITS, sums};
 use larder_sys::io::{Done, Driver, Errno, Op, Verb};
 use larder_sys::lease::{FillPiece, ReadPiece};
 use larder_sys::net::{Channel, Event, Incoming, Message, Outgoing, Targets};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
@@ -26,6 +26,9 @@ use std::time::Duration;
 const DEPTH: usize = 64;
 /// Bytes of one data frame.
 pub(super) const FRAME: usize = 512 << 10;
+/// Bytes asked for and not received, above which the next range waits. Enough to keep a link busy
+/// over a round trip, and few enough to stay in the caches of sender and receiver.
+const WINDOW: usize = 2 << 20;
 /// Silence after which a connection that lends says that it is there.
 const PING_NS: u64 = 5_000_000_000;
 
@@ -53,6 +56,8 @@ struct ReadJob {
     offset: u64,
     due: usize,
     answered: usize,
+    /// Checksums of each part that has come.
+    crcs: Vec<Vec<u32>>,
     error: Option<Errno>,
 }
 
@@ -67,10 +72,18 @@ struct WriteJob {
 }
 
 impl ReadJob {
-    /// The part that is answered next.
-    fn part(&self) -> std::ops::Range<usize> {
-        let start = self.answered * FRAME;
+    fn part(&self, index: usize) -> std::ops::Range<usize> {
+        let start = index * FRAME;
         start.min(self.due)..(start + FRAME).min(self.due)
+    }
+
+    /// Every part matches the checksums that came with it.
+    fn is_sound(&self) -> bool {
+        let bytes = self.piece.as_ref().map_or(&[][..], |piece| piece.bytes());
+        self.crcs.iter().enumerate().all(|(index, crcs)| {
+            let part = self.part(index);
+            sums::matches(self.offset + part.start as u64, &bytes[part], crcs)
+        })
     }
 
     fn is_answered(&self) -> bool {
@@ -94,15 +107,22 @@ pub(super) struct RemoteDriver {
     liveness: Arc<Liveness>,
     jobs: HashMap<u64, Job>,
     next_id: u64,
-    /// Ranges that the next flush asks for.
-    ranges: Vec<GetRange>,
+    /// Ranges that have not been asked for.
+    ranges: VecDeque<GetRange>,
+    /// Bytes asked for and not received.
+    asked: usize,
     /// Writes that wait for the grant of the object that starts there.
     waiting: HashMap<u64, Vec<u64>>,
     /// Operations in which the node has no part.
     at_once: Vec<Done>,
     /// The header of the frame whose rest is received.
     header: Option<Header>,
-    receiving: bool,
+    /// A receive of the next header is queued, behind the rest of the last frame.
+    header_posted: bool,
+    /// Receives in the channel.
+    posted: usize,
+    /// Reads that have come whole and are to be checked.
+    arrived: Vec<u64>,
     unsent: usize,
     events: Vec<Event>,
     clock: RealClock,
@@ -121,11 +141,14 @@ impl RemoteDriver {
             liveness: parts.liveness,
             jobs: HashMap::new(),
             next_id: 1,
-            ranges: Vec::new(),
+            ranges: VecDeque::new(),
+            asked: 0,
             waiting: HashMap::new(),
             at_once: Vec::new(),
             header: None,
-            receiving: false,
+            header_posted: false,
+            posted: 0,
+            arrived: Vec::new(),
             unsent: 0,
             events: Vec::new(),
             clock,
@@ -174,10 +197,11 @@ impl RemoteDriver {
             offset,
             due,
             answered: 0,
+            crcs: Vec::new(),
             error: None,
         }));
         for start in (0..due).step_by(FRAME) {
-            self.ranges.push(GetRange {
+            self.ranges.push_back(GetRange {
                 id,
                 capability,
                 offset: offset + start as u64,
@@ -255,23 +279,33 @@ impl RemoteDriver {
         }
     }
 
-    /// Asks for the ranges that have gathered.
+    /// Asks for the ranges that the window has room for.
     fn ask_ranges(&mut self) {
-        let mut ranges = std::mem::take(&mut self.ranges);
-        for some in ranges.chunks(CREDITS) {
-            self.ask(0, &Request::Get(some.to_vec()));
+        let mut some = Vec::new();
+        while some.len() < CREDITS && self.asked < WINDOW {
+            let Some(range) = self.ranges.pop_front() else {
+                break;
+            };
+            self.asked += range.len as usize;
+            some.push(range);
         }
-        ranges.clear();
-        self.ranges = ranges;
+        if !some.is_empty() {
+            self.ask(0, &Request::Get(some));
+        }
     }
 
     /// Keeps a receive posted: it brings what comes next, or the news that the node is gone.
     fn receive_header(&mut self) {
-        if !self.receiving && !self.liveness.is_lost() {
-            self.receiving = true;
+        if !self.header_posted && !self.liveness.is_lost() {
+            self.header_posted = true;
             let target = Incoming::Owned(vec![0; HEADER_BYTES]);
-            self.channel.receive(Targets::from_iter([target]));
+            self.receive(Targets::from_iter([target]));
         }
+    }
+
+    fn receive(&mut self, targets: Targets) {
+        self.posted += 1;
+        self.channel.receive(targets);
     }
 
     fn start_queued(&mut self) {
@@ -299,9 +333,9 @@ impl RemoteDriver {
                 }
             }
             Event::Received { targets, outcome } => {
-                self.receiving = false;
+                self.posted -= 1;
                 let is_in_step = match outcome {
-                    Ok(()) => self.received(targets),
+                    Ok(()) => self.received(targets).map(|()| self.receive_header()),
                     Err(_) => {
                         self.take_piece_back(targets);
                         None
@@ -323,6 +357,7 @@ impl RemoteDriver {
     /// Takes a whole receive; `None` if the node talks nonsense.
     fn received(&mut self, mut targets: Targets) -> Option<()> {
         let Some(header) = self.header.take() else {
+            self.header_posted = false;
             let bytes = targets[0].bytes().first_chunk::<HEADER_BYTES>()?;
             let header = Header::decode(bytes).ok()?;
             return self.begin_frame(header);
@@ -337,24 +372,16 @@ impl RemoteDriver {
         };
         let body = targets.first().map_or(&[][..], Incoming::bytes);
         let reply = Reply::decode(&header, body);
-        if let Some((piece, range)) = data {
+        if let Some((piece, _)) = data {
             let Some(Job::Read(job)) = self.jobs.get_mut(&header.id) else {
                 unreachable!("the piece came from its job");
             };
-            let bytes = &piece.bytes()[range.clone()];
-            let offset = job.offset + range.start as u64;
-            let is_good = match (&reply, self.check) {
-                (Ok(Reply::Data(crcs)), Check::Crc) => sums::matches(offset, bytes, crcs),
-                (Ok(Reply::Data(_)), Check::Nothing) => true,
-                _ => false,
-            };
             job.piece = Some(piece);
-            if !is_good {
-                job.error.get_or_insert(Errno::EBADMSG);
-            }
-            job.answered += 1;
-            reply.ok()?;
-            self.end_read(header.id);
+            let Ok(Reply::Data(crcs)) = reply else {
+                return None;
+            };
+            job.crcs.push(crcs);
+            self.part_answered(header.id);
             return Some(());
         }
         self.answered(header.id, reply.ok()?)
@@ -370,7 +397,7 @@ impl RemoteDriver {
             let Some(Job::Read(job)) = self.jobs.get_mut(&header.id) else {
                 return None;
             };
-            let part = job.part();
+            let part = job.part(job.answered);
             if part.is_empty() || part.len() != header.data as usize {
                 return None;
             }
@@ -381,8 +408,7 @@ impl RemoteDriver {
             return self.answered(header.id, reply);
         }
         self.header = Some(header);
-        self.receiving = true;
-        self.channel.receive(targets);
+        self.receive(targets);
         Some(())
     }
 
@@ -408,9 +434,9 @@ impl RemoteDriver {
         match self.jobs.get_mut(&id)? {
             Job::Read(job) => {
                 job.error = job.error.or(error);
-                job.answered += 1;
+                job.crcs.push(Vec::new());
                 error?;
-                self.end_read(id);
+                self.part_answered(id);
             }
             Job::Write(job) => {
                 job.error = job.error.or(error);
@@ -459,12 +485,30 @@ impl RemoteDriver {
         self.finish(tag, verb, outcome);
     }
 
-    fn end_read(&mut self, id: u64) {
-        let is_done = matches!(self.jobs.get(&id), Some(Job::Read(job)) if job.is_answered());
-        if is_done && let Some(Job::Read(job)) = self.jobs.remove(&id) {
+    /// The next part of a read has been answered, one way or the other.
+    fn part_answered(&mut self, id: u64) {
+        let Some(Job::Read(job)) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let len = job.part(job.answered).len();
+        job.answered += 1;
+        if job.is_answered() {
+            self.arrived.push(id);
+        }
+        self.asked = self.asked.saturating_sub(len);
+        self.ask_ranges();
+    }
+
+    /// Checks and completes reads that have come whole. What comes next is under way by now.
+    fn finish_reads(&mut self) {
+        for id in std::mem::take(&mut self.arrived) {
+            let Some(Job::Read(job)) = self.jobs.remove(&id) else {
+                continue;
+            };
+            let is_bad = self.check == Check::Crc && job.error.is_none() && !job.is_sound();
+            let error = job.error.or(is_bad.then_some(Errno::EBADMSG));
             let piece = job.piece.expect("the channel gave the piece back");
-            let outcome = job.error.map_or(Ok(job.due), Err);
-            self.finish(job.tag, Verb::Read(piece), outcome);
+            self.finish(job.tag, Verb::Read(piece), error.map_or(Ok(job.due), Err));
         }
     }
 
@@ -480,7 +524,7 @@ impl RemoteDriver {
 
     /// Once the channel has given everything back, nothing that was asked will be answered.
     fn give_up_jobs(&mut self) {
-        if !self.liveness.is_lost() || self.receiving || self.unsent > 0 {
+        if !self.liveness.is_lost() || self.posted > 0 || self.unsent > 0 {
             return;
         }
         self.ranges.clear();
@@ -576,8 +620,12 @@ impl Driver for RemoteDriver {
             self.channel.reap(&mut events, wait);
             let is_quiet = events.is_empty();
             events.drain(..).for_each(|event| self.handle(event));
-            self.give_up_jobs();
             self.receive_header();
+            if !self.arrived.is_empty() {
+                self.channel.flush();
+                self.finish_reads();
+            }
+            self.give_up_jobs();
             if !self.at_once.is_empty() {
                 // What has come by now is taken along, without waiting for more.
                 wait = Duration::ZERO;
