@@ -5,16 +5,19 @@
 //! its job, or to the channel while bytes move; when the connection is lost, jobs complete only
 //! after the channel has given everything back, so a piece comes home when nothing writes it.
 
-use super::table::{Liveness, Located, Objects};
+mod job;
+
+mod reads;
+mod writes;
+
+use super::table::{Liveness, Objects};
 use crate::clock::{Clock, RealClock};
 use crate::units::Nanos;
-use crate::wire::capability::Capability;
 use crate::wire::header::{HEADER_BYTES, Header, Op as WireOp};
-use crate::wire::reply::{Refusal, Reply};
-use crate::wire::request::{Check, GetRange, Kind, Request};
-use crate::wire::{CREDITS, sums};
+use crate::wire::reply::Reply;
+use crate::wire::request::{Check, GetRange, Request};
+use job::{Job, errno_of};
 use larder_sys::io::{Done, Driver, Errno, Op, Verb};
-use larder_sys::lease::{FillPiece, ReadPiece};
 use larder_sys::net::{Channel, Event, Incoming, Message, Outgoing, Targets};
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -26,70 +29,8 @@ use std::time::Duration;
 const DEPTH: usize = 64;
 /// Bytes of one data frame.
 pub(super) const FRAME: usize = 512 << 10;
-/// Bytes asked for and not received, above which the next range waits. Enough to keep a link busy
-/// over a round trip, and few enough to stay in the caches of sender and receiver.
-const WINDOW: usize = 2 << 20;
 /// Silence after which a connection that lends says that it is there.
 const PING_NS: u64 = 5_000_000_000;
-
-/// What is asked and how much of it has been answered.
-enum Job {
-    Read(ReadJob),
-    Write(WriteJob),
-    /// A seal, or a grant and other calls with one answer.
-    Call {
-        tag: u64,
-        verb: Verb,
-        start: u64,
-    },
-    /// Room for the object that starts there.
-    Grant {
-        start: u64,
-    },
-}
-
-struct ReadJob {
-    tag: u64,
-    /// `None` while the channel writes into it.
-    piece: Option<FillPiece>,
-    /// First byte in the object, and bytes that it has there.
-    offset: u64,
-    due: usize,
-    answered: usize,
-    /// Checksums of each part that has come.
-    crcs: Vec<Vec<u32>>,
-    error: Option<Errno>,
-}
-
-struct WriteJob {
-    tag: u64,
-    piece: Arc<ReadPiece>,
-    /// First byte in the object.
-    offset: u64,
-    unanswered: usize,
-    unsent: usize,
-    error: Option<Errno>,
-}
-
-impl ReadJob {
-    fn part(&self, index: usize) -> std::ops::Range<usize> {
-        let start = index * FRAME;
-        start.min(self.due)..(start + FRAME).min(self.due)
-    }
-
-    /// Every part matches the checksums that came with it.
-    fn is_sound(&self) -> bool {
-        let bytes = self.piece.as_ref().map_or(&[][..], |piece| piece.bytes());
-        self.crcs.iter().enumerate().all(|(index, crcs)| {
-            let part = self.part(index);
-            sums::matches(self.offset + part.start as u64, &bytes[part], crcs)
-        })
-    }
-
-    fn is_answered(&self) -> bool {
-        self.answered == self.due.div_ceil(FRAME)
-    }
-}
 
 /// What a driver is made of.
 pub(super) struct Parts {
@@ -179,121 +120,6 @@ impl RemoteDriver {
         self.channel.send(tag, message);
     }
 
-    fn start_read(&mut self, op: Op, piece: FillPiece) {
-        let located = self.objects.locate(op.file, op.offset);
-        let (capability, offset) = match located {
-            Ok(Located::Whole(capability, offset)) => (capability, offset),
-            Ok(_) => return self.finish(op.tag, Verb::Read(piece), Err(Errno::ENOENT)),
-            Err(errno) => return self.finish(op.tag, Verb::Read(piece), Err(errno)),
-        };
-        let left = capability.length.saturating_sub(offset);
-        let due = left.min(piece.len() as u64) as usize;
-        if due == 0 {
-            return self.finish(op.tag, Verb::Read(piece), Ok(0));
-        }
-        let id = self.add(Job::Read(ReadJob {
-            tag: op.tag,
-            piece: Some(piece),
-            offset,
-            due,
-            answered: 0,
-            crcs: Vec::new(),
-            error: None,
-        }));
-        for start in (0..due).step_by(FRAME) {
-            self.ranges.push_back(GetRange {
-                id,
-                capability,
-                offset: offset + start as u64,
-                len: (due - start).min(FRAME) as u32,
-                check: self.check,
-            });
-        }
-    }
-
-    fn start_write(&mut self, op: &Op, piece: ReadPiece) {
-        let (len, tag) = (piece.len() as u64, op.tag);
-        let located = self.objects.begin_write(op.file, op.offset, len);
-        let (located, start, offset) = match located {
-            Ok(found) => found,
-            Err(errno) => return self.finish(tag, Verb::Write(piece), Err(errno)),
-        };
-        let id = self.add(Job::Write(WriteJob {
-            tag,
-            unanswered: piece.len().div_ceil(FRAME),
-            piece: Arc::new(piece),
-            offset,
-            unsent: 0,
-            error: None,
-        }));
-        match located {
-            Located::Open(capability) => self.put(id, capability),
-            Located::Whole(..) => unreachable!("a sealed object is not written"),
-            Located::Asked => self.waiting.entry(start).or_default().push(id),
-            Located::Expected(len) => {
-                self.waiting.entry(start).or_default().push(id);
-                let grant = self.add(Job::Grant { start });
-                let kind = Kind::Lent;
-                self.ask(grant, &Request::Grant { len, kind });
-            }
-        }
-    }
-
-    /// Sends the frames of a write whose object has been granted.
-    fn put(&mut self, id: u64, capability: Capability) {
-        let Some(Job::Write(job)) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        job.unsent = job.unanswered;
-        let (piece, first) = (Arc::clone(&job.piece), job.offset);
-        for start in (0..piece.len()).step_by(FRAME) {
-            let end = (start + FRAME).min(piece.len());
-            let offset = first + start as u64;
-            let head = Request::Put { capability, offset }.encode(id, (end - start) as u32);
-            let data = Outgoing::Piece(Arc::clone(&piece), start..end);
-            self.send(id, Message::from_iter([Outgoing::Owned(head), data]));
-        }
-    }
-
-    /// A seal or a free: one call about the object that starts at the offset.
-    fn start_call(&mut self, op: Op) {
-        let (tag, start, verb) = (op.tag, op.offset, op.verb);
-        let request = match &verb {
-            Verb::Seal(seal) => {
-                let capability = self.objects.begin_seal(op.file, start, seal.len);
-                let crcs = seal.crcs.to_vec();
-                capability.map(|capability| Some(Request::Commit { capability, crcs }))
-            }
-            _ => self
-                .objects
-                .take(op.file, start)
-                .map(|capability| capability.map(|capability| Request::Free { capability })),
-        };
-        match request {
-            Ok(Some(request)) => {
-                let id = self.add(Job::Call { tag, verb, start });
-                self.ask(id, &request);
-            }
-            Ok(None) => self.finish(tag, verb, Ok(0)),
-            Err(errno) => self.finish(tag, verb, Err(errno)),
-        }
-    }
-
-    /// Asks for the ranges that the window has room for.
-    fn ask_ranges(&mut self) {
-        let mut some = Vec::new();
-        while some.len() < CREDITS && self.asked < WINDOW {
-            let Some(range) = self.ranges.pop_front() else {
-                break;
-            };
-            self.asked += range.len as usize;
-            some.push(range);
-        }
-        if !some.is_empty() {
-            self.ask(0, &Request::Get(some));
-        }
-    }
-
     /// Keeps a receive posted: it brings what comes next, or the news that the node is gone.
     fn receive_header(&mut self) {
         if !self.header_posted && !self.liveness.is_lost() {
@@ -334,12 +160,11 @@ impl RemoteDriver {
             }
             Event::Received { targets, outcome } => {
                 self.posted -= 1;
-                let is_in_step = match outcome {
-                    Ok(()) => self.received(targets).map(|()| self.receive_header()),
-                    Err(_) => {
-                        self.take_piece_back(targets);
-                        None
-                    }
+                let is_in_step = if outcome.is_ok() {
+                    self.received(targets).map(|()| self.receive_header())
+                } else {
+                    self.take_piece_back(targets);
+                    None
                 };
                 if is_in_step.is_none() {
                     self.lose();
@@ -384,7 +209,7 @@ impl RemoteDriver {
             self.part_answered(header.id);
             return Some(());
         }
-        self.answered(header.id, reply.ok()?)
+        self.answered(header.id, &reply.ok()?)
     }
 
     /// Takes a header: posts the receive of the rest, straight into the piece for data.
@@ -405,7 +230,7 @@ impl RemoteDriver {
         }
         if targets.is_empty() {
             let reply = Reply::decode(&header, &[]).ok()?;
-            return self.answered(header.id, reply);
+            return self.answered(header.id, &reply);
         }
         self.header = Some(header);
         self.receive(targets);
@@ -422,17 +247,22 @@ impl RemoteDriver {
     }
 
     /// Takes an answer without data; `None` if nobody asked for it.
-    fn answered(&mut self, id: u64, reply: Reply) -> Option<()> {
+    fn answered(&mut self, id: u64, reply: &Reply) -> Option<()> {
         if id == 0 {
             // A ping, or the last words of a node that sends us away.
             return matches!(reply, Reply::Done).then_some(());
         }
-        let error = match &reply {
+        let error = match reply {
             Reply::Refused(refusal) => Some(errno_of(*refusal)),
             _ => None,
         };
         match self.jobs.get_mut(&id)? {
             Job::Read(job) => {
+                // A node without room to read its disk into has some in a moment.
+                let error = error.map(|errno| match errno {
+                    Errno::ENOSPC => Errno::EAGAIN,
+                    errno => errno,
+                });
                 job.error = job.error.or(error);
                 job.crcs.push(Vec::new());
                 error?;
@@ -448,78 +278,9 @@ impl RemoteDriver {
                 self.jobs.remove(&id);
                 self.granted(start, reply, error);
             }
-            Job::Call { .. } => self.called(id, &reply, error),
+            Job::Call { .. } => self.called(id, reply, error),
         }
         Some(())
-    }
-
-    fn granted(&mut self, start: u64, reply: Reply, error: Option<Errno>) {
-        let waiting = self.waiting.remove(&start).unwrap_or_default();
-        if let Reply::Granted(capability) = reply {
-            self.objects.granted(start, Some(capability));
-            waiting.into_iter().for_each(|id| self.put(id, capability));
-            return;
-        }
-        self.objects.granted(start, None);
-        for id in waiting {
-            if let Some(Job::Write(job)) = self.jobs.get_mut(&id) {
-                job.error = error.or(Some(Errno::EPROTO));
-                job.unanswered = 0;
-                self.end_write(id);
-            }
-        }
-    }
-
-    fn called(&mut self, id: u64, reply: &Reply, error: Option<Errno>) {
-        let Some(Job::Call { tag, verb, start }) = self.jobs.remove(&id) else {
-            return;
-        };
-        let outcome = match (&verb, reply, error) {
-            (Verb::Seal(_), Reply::Committed(capability), None) => {
-                self.objects.sealed(start, *capability);
-                Ok(0)
-            }
-            (Verb::Free, Reply::Done, None) | (Verb::Free, _, Some(Errno::ESTALE)) => Ok(0),
-            (_, _, error) => Err(error.unwrap_or(Errno::EPROTO)),
-        };
-        self.finish(tag, verb, outcome);
-    }
-
-    /// The next part of a read has been answered, one way or the other.
-    fn part_answered(&mut self, id: u64) {
-        let Some(Job::Read(job)) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        let len = job.part(job.answered).len();
-        job.answered += 1;
-        if job.is_answered() {
-            self.arrived.push(id);
-        }
-        self.asked = self.asked.saturating_sub(len);
-        self.ask_ranges();
-    }
-
-    /// Checks and completes reads that have come whole. What comes next is under way by now.
-    fn finish_reads(&mut self) {
-        for id in std::mem::take(&mut self.arrived) {
-            let Some(Job::Read(job)) = self.jobs.remove(&id) else {
-                continue;
-            };
-            let is_bad = self.check == Check::Crc && job.error.is_none() && !job.is_sound();
-            let error = job.error.or(is_bad.then_some(Errno::EBADMSG));
-            let piece = job.piece.expect("the channel gave the piece back");
-            self.finish(job.tag, Verb::Read(piece), error.map_or(Ok(job.due), Err));
-        }
-    }
-
-    fn end_write(&mut self, id: u64) {
-        let is_done = matches!(self.jobs.get(&id),
-            Some(Job::Write(job)) if job.unanswered == 0 && job.unsent == 0);
-        if is_done && let Some(Job::Write(job)) = self.jobs.remove(&id) {
-            let piece = Arc::into_inner(job.piece).expect("the channel gave the piece back");
-            let outcome = job.error.map_or(Ok(piece.len()), Err);
-            self.finish(job.tag, Verb::Write(piece), outcome);
-        }
     }
 
     /// Once the channel has given everything back, nothing that was asked will be answered.
@@ -552,18 +313,6 @@ impl RemoteDriver {
     }
 }
 
-const fn errno_of(refusal: Refusal) -> Errno {
-    match refusal {
-        Refusal::Full { .. } | Refusal::Limit { .. } => Errno::ENOSPC,
-        Refusal::Stale => Errno::ESTALE,
-        Refusal::Forged | Refusal::Unauthorised => Errno::EACCES,
-        Refusal::Mismatch => Errno::EBADMSG,
-        Refusal::Missing => Errno::ENOENT,
-        Refusal::Disk => Errno::EIO,
-        Refusal::Misuse => Errno::EPROTO,
-    }
-}
-
 impl Driver for RemoteDriver {
     fn name(&self) -> &'static str {
         match self.channel.name() {
@@ -591,7 +340,7 @@ impl Driver for RemoteDriver {
         match op.verb {
             Verb::Read(piece) => {
                 let verb = Verb::Free;
-                self.start_read(Op { verb, ..op }, piece);
+                self.start_read(&Op { verb, ..op }, piece);
             }
             Verb::Write(piece) => {
                 let verb = Verb::Free;
