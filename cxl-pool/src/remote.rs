@@ -15,6 +15,9 @@ mod objects;
 
 mod client;
 
+#[doc(hidden)]
+pub mod fuzz;
+
 pub use client::{Client, NodeInfo, PutContent};
 pub use lent::{Lent, LentSource};
 pub use objects::ObjectSource;

@@ -9,3 +9,5 @@ mod hostile;
 mod lent;
 mod limits;
 mod lying;
+mod moves;
+mod mutation;
