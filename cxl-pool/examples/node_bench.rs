@@ -1,6 +1,6 @@
 //! Gets from a memory node in another process, beside a bare stream between two processes.
 //!
-//! Run: `cargo run --release -p larder-pool --example node_bench [-- ROUNDS]`
+//! Run: `cargo run --release -p larder-pool --example node_bench [-- ROUNDS [SIDES]]`
 //!
 //! The probe streams 512 KiB pieces over one loopback TCP connection with two requests
 //! outstanding, from and into the same kind of memory, larger than the caches and walked in turn.
@@ -30,7 +30,12 @@ fn main() {
     match args.next().as_deref() {
         Some("serve-node") => serve_node(),
         Some("serve-probe") => serve_probe(),
-        rounds => bench(rounds.and_then(|text| text.parse().ok()).unwrap_or(9)),
+        rounds => {
+            let number = |text: Option<&str>, default| {
+                text.and_then(|text| text.parse().ok()).unwrap_or(default)
+            };
+            bench(number(rounds, 9), number(args.next().as_deref(), 3));
+        }
     }
 }
 
@@ -219,7 +224,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn bench(rounds: usize) {
+fn bench(rounds: usize, count: usize) {
     let (mut node, node_address) = start("serve-node");
     let (mut probe_child, probe_address) = start("serve-probe");
     let client = Client::connect(&RemoteOptions::new(&*node_address)).expect("connects");
@@ -239,7 +244,7 @@ fn bench(rounds: usize) {
     ];
     println!("| get | node | probe | node | node / probe | range |");
     println!("|---:|---|---:|---:|---:|---:|");
-    for (name, side) in &mut sides {
+    for (name, side) in sides.iter_mut().take(count) {
         for size in [1, 4, 16] {
             let (mut shares, mut probes, mut nodes) = (Vec::new(), Vec::new(), Vec::new());
             // Every page of both memories is there before anything counts.

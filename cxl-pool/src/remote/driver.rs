@@ -37,6 +37,8 @@ pub(super) struct Parts {
     pub(super) channel: Box<dyn Channel>,
     pub(super) objects: Objects,
     pub(super) check: Check,
+    /// Bytes asked for and not received, above which the next range waits.
+    pub(super) window: usize,
     pub(super) liveness: Arc<Liveness>,
 }
 
@@ -45,6 +47,7 @@ pub(super) struct RemoteDriver {
     channel: Box<dyn Channel>,
     objects: Objects,
     check: Check,
+    window: usize,
     liveness: Arc<Liveness>,
     jobs: HashMap<u64, Job>,
     next_id: u64,
@@ -79,6 +82,7 @@ impl RemoteDriver {
             channel: parts.channel,
             objects: parts.objects,
             check: parts.check,
+            window: parts.window,
             liveness: parts.liveness,
             jobs: HashMap::new(),
             next_id: 1,

@@ -31,6 +31,7 @@ pub fn driver(data: &[u8]) -> usize {
         channel: Box::new(Script::new(data)),
         objects: Objects::Content(Arc::from([(ObjectHash::of(b""), capability)])),
         check: Check::Crc,
+        window: 1 << 20,
         liveness: Arc::new(Liveness::default()),
     });
     let Ok(mapping) = Mapping::new(LEN) else {

@@ -8,10 +8,6 @@ use crate::wire::request::{Check, GetRange, Request};
 use larder_sys::io::{Errno, Op, Verb};
 use larder_sys::lease::FillPiece;
 
-/// Bytes asked for and not received, above which the next range waits. Enough to keep a link busy
-/// over a round trip, and few enough to stay in the caches of sender and receiver.
-const WINDOW: usize = 2 << 20;
-
 impl RemoteDriver {
     pub(super) fn start_read(&mut self, op: &Op, piece: FillPiece) {
         let located = self.objects.locate(op.file, op.offset);
@@ -48,7 +44,7 @@ impl RemoteDriver {
     /// Asks for the ranges that the window has room for.
     pub(super) fn ask_ranges(&mut self) {
         let mut some = Vec::new();
-        while some.len() < CREDITS && self.asked < WINDOW {
+        while some.len() < CREDITS && self.asked < self.window {
             let Some(range) = self.ranges.pop_front() else {
                 break;
             };

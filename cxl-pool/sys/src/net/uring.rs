@@ -24,8 +24,9 @@ const ENTRIES: u32 = 4;
 /// Parts that one operation gathers or scatters.
 const PARTS: usize = 32;
 
-/// Bytes that a receive of bulk data sleeps for.
-const LOW_WATER_MAX: usize = 256 << 10;
+/// Bytes that a receive of bulk data sleeps for, at most; shorter receives wake up for any byte.
+const LOW_WATER_MAX: usize = 512 << 10;
+const LOW_WATER_MIN: usize = 4096;
 
 const WAKE_TAG: u64 = 0;
 const SEND_TAG: u64 = 1;
@@ -211,6 +212,7 @@ impl UringChannel {
 
     /// Tells the socket how many bytes are worth waking up for. Never more than are due.
     fn wait_for(&mut self, low_water: usize) {
+        let low_water = if low_water < LOW_WATER_MIN { 1 } else { low_water };
         if self.low_water != low_water
             && super::socket::set_low_water(&self.stream, low_water).is_ok()
         {
@@ -355,19 +357,15 @@ impl Channel for UringChannel {
         self.enter(Duration::ZERO);
     }
 
+    /// One entry into the kernel as a rule: it hands over what is queued and waits. What the
+    /// caller queues next starts with the next call, or with `flush`.
     fn reap(&mut self, events: &mut Vec<Event>, wait: Duration) {
         let before = events.len();
-        self.start();
-        self.enter(Duration::ZERO);
         self.collect(events);
-        if events.len() == before && !self.woken && !wait.is_zero() {
-            self.start();
-            self.enter(wait);
-            self.collect(events);
-        }
-        // What comes next is started before the caller looks at what came.
         self.start();
-        self.enter(Duration::ZERO);
+        let is_news = events.len() > before || self.woken;
+        self.enter(if is_news { Duration::ZERO } else { wait });
+        self.collect(events);
         self.woken = false;
     }
 
