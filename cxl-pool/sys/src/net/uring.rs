@@ -213,7 +213,11 @@ impl UringChannel {
 
     /// Tells the socket how many bytes are worth waking up for. Never more than are due.
     fn wait_for(&mut self, low_water: usize) {
-        let low_water = if low_water < LOW_WATER_MIN { 1 } else { low_water };
+        let low_water = if low_water < LOW_WATER_MIN {
+            1
+        } else {
+            low_water
+        };
         if self.low_water != low_water
             && super::socket::set_low_water(&self.stream, low_water).is_ok()
         {
