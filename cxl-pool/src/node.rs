@@ -17,6 +17,9 @@ mod session;
 
 mod answer;
 
+#[doc(hidden)]
+pub mod fuzz;
+
 use crate::clock::{Clock, RealClock};
 use crate::wire::auth::TokenKey;
 use crate::wire::capability::Signer;
@@ -124,6 +127,38 @@ struct Client {
 }
 
 impl Shared {
+    /// Memory and disk of a start; also what this host did not allow.
+    fn new(
+        options: NodeOptions,
+        clock: Arc<dyn Clock>,
+        signer: Signer,
+    ) -> Result<(Self, Vec<String>), NodeError> {
+        let arena = Space::mapped(Mapping::new(options.mem)?);
+        let mut notes = Vec::new();
+        let mut disk = None;
+        if let Some((path, bytes)) = options.disk {
+            match disk::open(&path, bytes) {
+                Ok((opened, mut said)) => {
+                    disk = Some(opened);
+                    notes.append(&mut said);
+                }
+                Err(error) => return Err(NodeError::Disk { path, error }),
+            }
+        }
+        if options.transport == Transport::Threads || !larder_sys::net::uring::is_allowed() {
+            notes.push("no io_uring for connections: two threads for each".to_owned());
+        }
+        let shared = Self {
+            store: Store::new(arena, disk, signer),
+            key: options.token.as_deref().map(TokenKey::new),
+            clock,
+            transport: options.transport,
+            stopping: AtomicBool::new(false),
+            clients: Mutex::new(HashMap::new()),
+        };
+        Ok((shared, notes))
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -162,35 +197,13 @@ impl Node {
         let listener =
             Listener::bind(address).map_err(|error| NodeError::Listen { address, error })?;
         let address = listener.address()?;
-        let arena = Space::mapped(Mapping::new(options.mem)?);
-        let disk = options
-            .disk
-            .map(|(path, bytes)| {
-                disk::open(&path, bytes).map_err(|error| NodeError::Disk { path, error })
-            })
-            .transpose()?;
-        let mut notes = Vec::new();
-        let (disk, disk_notes) = disk.map_or((None, Vec::new()), |(disk, n)| (Some(disk), n));
-        notes.extend(disk_notes);
-        if options.transport == Transport::Threads || !larder_sys::net::uring::is_allowed() {
-            notes.push("no io_uring for connections: two threads for each".to_owned());
-        }
         let random = larder_sys::random::secret()?;
-        let (pool, incarnation) = random.split_at(16);
         let number = |bytes: &[u8]| bytes.iter().fold(0, |n, &b| n << 8 | u64::from(b));
-        let signer = Signer::new(
-            number(&pool[..8]),
-            number(&incarnation[..8]),
-            larder_sys::random::secret()?,
-        );
-        let shared = Arc::new(Shared {
-            store: Store::new(arena, disk, signer),
-            key: options.token.as_deref().map(TokenKey::new),
-            clock,
-            transport: options.transport,
-            stopping: AtomicBool::new(false),
-            clients: Mutex::new(HashMap::new()),
-        });
+        let (pool, incarnation) = (number(&random[..8]), number(&random[8..16]));
+        let secret = larder_sys::random::secret()?;
+        let signer = Signer::new(pool, incarnation, secret);
+        let (shared, notes) = Shared::new(options, clock, signer)?;
+        let shared = Arc::new(shared);
         let (ours, door) = (Arc::clone(&shared), listener.clone());
         let thread = std::thread::Builder::new()
             .name("larder-accept".to_owned())

@@ -293,6 +293,11 @@ impl<'a> Session<'a> {
                     let head = Reply::Data(crcs).encode(range.id, range.len);
                     self.send(Message::from_iter([Outgoing::Owned(head), data]));
                 }
+                Err(Refusal::Full { .. }) if self.unsent > 0 => {
+                    // Pages on the way to this client will come back and be room.
+                    self.gets.push_front(range);
+                    return;
+                }
                 Err(refusal) => self.reply(range.id, &Reply::Refused(refusal)),
             }
         }

@@ -5,18 +5,21 @@
 //! its job, or to the channel while bytes move; when the connection is lost, jobs complete only
 //! after the channel has given everything back, so a piece comes home when nothing writes it.
 
-use super::table::{Liveness, Located, Objects};
+mod job;
+
+mod reads;
+mod writes;
+
+use super::table::{Liveness, Objects};
 use crate::clock::{Clock, RealClock};
 use crate::units::Nanos;
-use crate::wire::capability::Capability;
 use crate::wire::header::{HEADER_BYTES, Header, Op as WireOp};
-use crate::wire::reply::{Refusal, Reply};
-use crate::wire::request::{Check, GetRange, Kind, Request};
-use crate::wire::{CREDITS, sums};
+use crate::wire::reply::Reply;
+use crate::wire::request::{Check, GetRange, Request};
+use job::{Job, errno_of};
 use larder_sys::io::{Done, Driver, Errno, Op, Verb};
-use larder_sys::lease::{FillPiece, ReadPiece};
 use larder_sys::net::{Channel, Event, Incoming, Message, Outgoing, Targets};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
@@ -29,60 +32,13 @@ pub(super) const FRAME: usize = 512 << 10;
 /// Silence after which a connection that lends says that it is there.
 const PING_NS: u64 = 5_000_000_000;
 
-/// What is asked and how much of it has been answered.
-enum Job {
-    Read(ReadJob),
-    Write(WriteJob),
-    /// A seal, or a grant and other calls with one answer.
-    Call {
-        tag: u64,
-        verb: Verb,
-        start: u64,
-    },
-    /// Room for the object that starts there.
-    Grant {
-        start: u64,
-    },
-}
-
-struct ReadJob {
-    tag: u64,
-    /// `None` while the channel writes into it.
-    piece: Option<FillPiece>,
-    /// First byte in the object, and bytes that it has there.
-    offset: u64,
-    due: usize,
-    answered: usize,
-    error: Option<Errno>,
-}
-
-struct WriteJob {
-    tag: u64,
-    piece: Arc<ReadPiece>,
-    /// First byte in the object.
-    offset: u64,
-    unanswered: usize,
-    unsent: usize,
-    error: Option<Errno>,
-}
-
-impl ReadJob {
-    /// The part that is answered next.
-    fn part(&self) -> std::ops::Range<usize> {
-        let start = self.answered * FRAME;
-        start.min(self.due)..(start + FRAME).min(self.due)
-    }
-
-    fn is_answered(&self) -> bool {
-        self.answered == self.due.div_ceil(FRAME)
-    }
-}
-
 /// What a driver is made of.
 pub(super) struct Parts {
     pub(super) channel: Box<dyn Channel>,
     pub(super) objects: Objects,
     pub(super) check: Check,
+    /// Bytes asked for and not received, above which the next range waits.
+    pub(super) window: usize,
     pub(super) liveness: Arc<Liveness>,
 }
 
@@ -91,18 +47,26 @@ pub(super) struct RemoteDriver {
     channel: Box<dyn Channel>,
     objects: Objects,
     check: Check,
+    window: usize,
     liveness: Arc<Liveness>,
     jobs: HashMap<u64, Job>,
     next_id: u64,
-    /// Ranges that the next flush asks for.
-    ranges: Vec<GetRange>,
+    /// Ranges that have not been asked for.
+    ranges: VecDeque<GetRange>,
+    /// Bytes asked for and not received.
+    asked: usize,
     /// Writes that wait for the grant of the object that starts there.
     waiting: HashMap<u64, Vec<u64>>,
     /// Operations in which the node has no part.
     at_once: Vec<Done>,
     /// The header of the frame whose rest is received.
     header: Option<Header>,
-    receiving: bool,
+    /// A receive of the next header is queued, behind the rest of the last frame.
+    header_posted: bool,
+    /// Receives in the channel.
+    posted: usize,
+    /// Reads that have come whole and are to be checked.
+    arrived: Vec<u64>,
     unsent: usize,
     events: Vec<Event>,
     clock: RealClock,
@@ -118,14 +82,18 @@ impl RemoteDriver {
             channel: parts.channel,
             objects: parts.objects,
             check: parts.check,
+            window: parts.window,
             liveness: parts.liveness,
             jobs: HashMap::new(),
             next_id: 1,
-            ranges: Vec::new(),
+            ranges: VecDeque::new(),
+            asked: 0,
             waiting: HashMap::new(),
             at_once: Vec::new(),
             header: None,
-            receiving: false,
+            header_posted: false,
+            posted: 0,
+            arrived: Vec::new(),
             unsent: 0,
             events: Vec::new(),
             clock,
@@ -156,122 +124,18 @@ impl RemoteDriver {
         self.channel.send(tag, message);
     }
 
-    fn start_read(&mut self, op: Op, piece: FillPiece) {
-        let located = self.objects.locate(op.file, op.offset);
-        let (capability, offset) = match located {
-            Ok(Located::Whole(capability, offset)) => (capability, offset),
-            Ok(_) => return self.finish(op.tag, Verb::Read(piece), Err(Errno::ENOENT)),
-            Err(errno) => return self.finish(op.tag, Verb::Read(piece), Err(errno)),
-        };
-        let left = capability.length.saturating_sub(offset);
-        let due = left.min(piece.len() as u64) as usize;
-        if due == 0 {
-            return self.finish(op.tag, Verb::Read(piece), Ok(0));
-        }
-        let id = self.add(Job::Read(ReadJob {
-            tag: op.tag,
-            piece: Some(piece),
-            offset,
-            due,
-            answered: 0,
-            error: None,
-        }));
-        for start in (0..due).step_by(FRAME) {
-            self.ranges.push(GetRange {
-                id,
-                capability,
-                offset: offset + start as u64,
-                len: (due - start).min(FRAME) as u32,
-                check: self.check,
-            });
-        }
-    }
-
-    fn start_write(&mut self, op: &Op, piece: ReadPiece) {
-        let (len, tag) = (piece.len() as u64, op.tag);
-        let located = self.objects.begin_write(op.file, op.offset, len);
-        let (located, start, offset) = match located {
-            Ok(found) => found,
-            Err(errno) => return self.finish(tag, Verb::Write(piece), Err(errno)),
-        };
-        let id = self.add(Job::Write(WriteJob {
-            tag,
-            unanswered: piece.len().div_ceil(FRAME),
-            piece: Arc::new(piece),
-            offset,
-            unsent: 0,
-            error: None,
-        }));
-        match located {
-            Located::Open(capability) => self.put(id, capability),
-            Located::Whole(..) => unreachable!("a sealed object is not written"),
-            Located::Asked => self.waiting.entry(start).or_default().push(id),
-            Located::Expected(len) => {
-                self.waiting.entry(start).or_default().push(id);
-                let grant = self.add(Job::Grant { start });
-                let kind = Kind::Lent;
-                self.ask(grant, &Request::Grant { len, kind });
-            }
-        }
-    }
-
-    /// Sends the frames of a write whose object has been granted.
-    fn put(&mut self, id: u64, capability: Capability) {
-        let Some(Job::Write(job)) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        job.unsent = job.unanswered;
-        let (piece, first) = (Arc::clone(&job.piece), job.offset);
-        for start in (0..piece.len()).step_by(FRAME) {
-            let end = (start + FRAME).min(piece.len());
-            let offset = first + start as u64;
-            let head = Request::Put { capability, offset }.encode(id, (end - start) as u32);
-            let data = Outgoing::Piece(Arc::clone(&piece), start..end);
-            self.send(id, Message::from_iter([Outgoing::Owned(head), data]));
-        }
-    }
-
-    /// A seal or a free: one call about the object that starts at the offset.
-    fn start_call(&mut self, op: Op) {
-        let (tag, start, verb) = (op.tag, op.offset, op.verb);
-        let request = match &verb {
-            Verb::Seal(seal) => {
-                let capability = self.objects.begin_seal(op.file, start, seal.len);
-                let crcs = seal.crcs.to_vec();
-                capability.map(|capability| Some(Request::Commit { capability, crcs }))
-            }
-            _ => self
-                .objects
-                .take(op.file, start)
-                .map(|capability| capability.map(|capability| Request::Free { capability })),
-        };
-        match request {
-            Ok(Some(request)) => {
-                let id = self.add(Job::Call { tag, verb, start });
-                self.ask(id, &request);
-            }
-            Ok(None) => self.finish(tag, verb, Ok(0)),
-            Err(errno) => self.finish(tag, verb, Err(errno)),
-        }
-    }
-
-    /// Asks for the ranges that have gathered.
-    fn ask_ranges(&mut self) {
-        let mut ranges = std::mem::take(&mut self.ranges);
-        for some in ranges.chunks(CREDITS) {
-            self.ask(0, &Request::Get(some.to_vec()));
-        }
-        ranges.clear();
-        self.ranges = ranges;
-    }
-
     /// Keeps a receive posted: it brings what comes next, or the news that the node is gone.
     fn receive_header(&mut self) {
-        if !self.receiving && !self.liveness.is_lost() {
-            self.receiving = true;
+        if !self.header_posted && !self.liveness.is_lost() {
+            self.header_posted = true;
             let target = Incoming::Owned(vec![0; HEADER_BYTES]);
-            self.channel.receive(Targets::from_iter([target]));
+            self.receive(Targets::from_iter([target]));
         }
+    }
+
+    fn receive(&mut self, targets: Targets) {
+        self.posted += 1;
+        self.channel.receive(targets);
     }
 
     fn start_queued(&mut self) {
@@ -299,13 +163,12 @@ impl RemoteDriver {
                 }
             }
             Event::Received { targets, outcome } => {
-                self.receiving = false;
-                let is_in_step = match outcome {
-                    Ok(()) => self.received(targets),
-                    Err(_) => {
-                        self.take_piece_back(targets);
-                        None
-                    }
+                self.posted -= 1;
+                let is_in_step = if outcome.is_ok() {
+                    self.received(targets).map(|()| self.receive_header())
+                } else {
+                    self.take_piece_back(targets);
+                    None
                 };
                 if is_in_step.is_none() {
                     self.lose();
@@ -323,6 +186,7 @@ impl RemoteDriver {
     /// Takes a whole receive; `None` if the node talks nonsense.
     fn received(&mut self, mut targets: Targets) -> Option<()> {
         let Some(header) = self.header.take() else {
+            self.header_posted = false;
             let bytes = targets[0].bytes().first_chunk::<HEADER_BYTES>()?;
             let header = Header::decode(bytes).ok()?;
             return self.begin_frame(header);
@@ -337,27 +201,19 @@ impl RemoteDriver {
         };
         let body = targets.first().map_or(&[][..], Incoming::bytes);
         let reply = Reply::decode(&header, body);
-        if let Some((piece, range)) = data {
+        if let Some((piece, _)) = data {
             let Some(Job::Read(job)) = self.jobs.get_mut(&header.id) else {
                 unreachable!("the piece came from its job");
             };
-            let bytes = &piece.bytes()[range.clone()];
-            let offset = job.offset + range.start as u64;
-            let is_good = match (&reply, self.check) {
-                (Ok(Reply::Data(crcs)), Check::Crc) => sums::matches(offset, bytes, crcs),
-                (Ok(Reply::Data(_)), Check::Nothing) => true,
-                _ => false,
-            };
             job.piece = Some(piece);
-            if !is_good {
-                job.error.get_or_insert(Errno::EBADMSG);
-            }
-            job.answered += 1;
-            reply.ok()?;
-            self.end_read(header.id);
+            let Ok(Reply::Data(crcs)) = reply else {
+                return None;
+            };
+            job.crcs.push(crcs);
+            self.part_answered(header.id);
             return Some(());
         }
-        self.answered(header.id, reply.ok()?)
+        self.answered(header.id, &reply.ok()?)
     }
 
     /// Takes a header: posts the receive of the rest, straight into the piece for data.
@@ -370,7 +226,7 @@ impl RemoteDriver {
             let Some(Job::Read(job)) = self.jobs.get_mut(&header.id) else {
                 return None;
             };
-            let part = job.part();
+            let part = job.part(job.answered);
             if part.is_empty() || part.len() != header.data as usize {
                 return None;
             }
@@ -378,11 +234,10 @@ impl RemoteDriver {
         }
         if targets.is_empty() {
             let reply = Reply::decode(&header, &[]).ok()?;
-            return self.answered(header.id, reply);
+            return self.answered(header.id, &reply);
         }
         self.header = Some(header);
-        self.receiving = true;
-        self.channel.receive(targets);
+        self.receive(targets);
         Some(())
     }
 
@@ -396,21 +251,26 @@ impl RemoteDriver {
     }
 
     /// Takes an answer without data; `None` if nobody asked for it.
-    fn answered(&mut self, id: u64, reply: Reply) -> Option<()> {
+    fn answered(&mut self, id: u64, reply: &Reply) -> Option<()> {
         if id == 0 {
             // A ping, or the last words of a node that sends us away.
             return matches!(reply, Reply::Done).then_some(());
         }
-        let error = match &reply {
+        let error = match reply {
             Reply::Refused(refusal) => Some(errno_of(*refusal)),
             _ => None,
         };
         match self.jobs.get_mut(&id)? {
             Job::Read(job) => {
+                // A node without room to read its disk into has some in a moment.
+                let error = error.map(|errno| match errno {
+                    Errno::ENOSPC => Errno::EAGAIN,
+                    errno => errno,
+                });
                 job.error = job.error.or(error);
-                job.answered += 1;
+                job.crcs.push(Vec::new());
                 error?;
-                self.end_read(id);
+                self.part_answered(id);
             }
             Job::Write(job) => {
                 job.error = job.error.or(error);
@@ -422,65 +282,14 @@ impl RemoteDriver {
                 self.jobs.remove(&id);
                 self.granted(start, reply, error);
             }
-            Job::Call { .. } => self.called(id, &reply, error),
+            Job::Call { .. } => self.called(id, reply, error),
         }
         Some(())
     }
 
-    fn granted(&mut self, start: u64, reply: Reply, error: Option<Errno>) {
-        let waiting = self.waiting.remove(&start).unwrap_or_default();
-        if let Reply::Granted(capability) = reply {
-            self.objects.granted(start, Some(capability));
-            waiting.into_iter().for_each(|id| self.put(id, capability));
-            return;
-        }
-        self.objects.granted(start, None);
-        for id in waiting {
-            if let Some(Job::Write(job)) = self.jobs.get_mut(&id) {
-                job.error = error.or(Some(Errno::EPROTO));
-                job.unanswered = 0;
-                self.end_write(id);
-            }
-        }
-    }
-
-    fn called(&mut self, id: u64, reply: &Reply, error: Option<Errno>) {
-        let Some(Job::Call { tag, verb, start }) = self.jobs.remove(&id) else {
-            return;
-        };
-        let outcome = match (&verb, reply, error) {
-            (Verb::Seal(_), Reply::Committed(capability), None) => {
-                self.objects.sealed(start, *capability);
-                Ok(0)
-            }
-            (Verb::Free, Reply::Done, None) | (Verb::Free, _, Some(Errno::ESTALE)) => Ok(0),
-            (_, _, error) => Err(error.unwrap_or(Errno::EPROTO)),
-        };
-        self.finish(tag, verb, outcome);
-    }
-
-    fn end_read(&mut self, id: u64) {
-        let is_done = matches!(self.jobs.get(&id), Some(Job::Read(job)) if job.is_answered());
-        if is_done && let Some(Job::Read(job)) = self.jobs.remove(&id) {
-            let piece = job.piece.expect("the channel gave the piece back");
-            let outcome = job.error.map_or(Ok(job.due), Err);
-            self.finish(job.tag, Verb::Read(piece), outcome);
-        }
-    }
-
-    fn end_write(&mut self, id: u64) {
-        let is_done = matches!(self.jobs.get(&id),
-            Some(Job::Write(job)) if job.unanswered == 0 && job.unsent == 0);
-        if is_done && let Some(Job::Write(job)) = self.jobs.remove(&id) {
-            let piece = Arc::into_inner(job.piece).expect("the channel gave the piece back");
-            let outcome = job.error.map_or(Ok(piece.len()), Err);
-            self.finish(job.tag, Verb::Write(piece), outcome);
-        }
-    }
-
     /// Once the channel has given everything back, nothing that was asked will be answered.
     fn give_up_jobs(&mut self) {
-        if !self.liveness.is_lost() || self.receiving || self.unsent > 0 {
+        if !self.liveness.is_lost() || self.posted > 0 || self.unsent > 0 {
             return;
         }
         self.ranges.clear();
@@ -505,18 +314,6 @@ impl RemoteDriver {
             };
             self.finish(tag, verb, Err(Errno::ECONNRESET));
         }
-    }
-}
-
-const fn errno_of(refusal: Refusal) -> Errno {
-    match refusal {
-        Refusal::Full { .. } | Refusal::Limit { .. } => Errno::ENOSPC,
-        Refusal::Stale => Errno::ESTALE,
-        Refusal::Forged | Refusal::Unauthorised => Errno::EACCES,
-        Refusal::Mismatch => Errno::EBADMSG,
-        Refusal::Missing => Errno::ENOENT,
-        Refusal::Disk => Errno::EIO,
-        Refusal::Misuse => Errno::EPROTO,
     }
 }
 
@@ -547,7 +344,7 @@ impl Driver for RemoteDriver {
         match op.verb {
             Verb::Read(piece) => {
                 let verb = Verb::Free;
-                self.start_read(Op { verb, ..op }, piece);
+                self.start_read(&Op { verb, ..op }, piece);
             }
             Verb::Write(piece) => {
                 let verb = Verb::Free;
@@ -576,8 +373,12 @@ impl Driver for RemoteDriver {
             self.channel.reap(&mut events, wait);
             let is_quiet = events.is_empty();
             events.drain(..).for_each(|event| self.handle(event));
-            self.give_up_jobs();
             self.receive_header();
+            if !self.arrived.is_empty() {
+                self.channel.flush();
+                self.finish_reads();
+            }
+            self.give_up_jobs();
             if !self.at_once.is_empty() {
                 // What has come by now is taken along, without waiting for more.
                 wait = Duration::ZERO;

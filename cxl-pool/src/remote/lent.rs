@@ -101,6 +101,7 @@ impl Lent {
             channel,
             objects: Objects::Lent(Arc::clone(&self.entries)),
             check: options.check,
+            window: options.window,
             liveness: Arc::clone(liveness),
         })))
     }

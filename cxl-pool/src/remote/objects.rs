@@ -44,6 +44,7 @@ pub(super) fn open_reader(
         channel: connector.channel()?,
         objects: Objects::Content(Arc::clone(&objects)),
         check: connector.options().check,
+        window: connector.options().window,
         liveness: Arc::clone(&liveness),
     });
     let source = ObjectSource {

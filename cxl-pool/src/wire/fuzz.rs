@@ -7,6 +7,11 @@ use super::WireError;
 use super::header::{HEADER_BYTES, Header};
 use super::reply::Reply;
 use super::request::Request;
+use larder_sys::io::Errno;
+use larder_sys::net::{Channel, Event, Message, Targets};
+use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::Duration;
 
 /// Reads `data` as header and body of a request; true if it is one.
 pub fn request(data: &[u8]) -> bool {
@@ -50,4 +55,64 @@ fn one(data: &[u8], decode: impl FnOnce(&Header, &[u8]) -> Result<(), WireError>
         return false;
     }
     true
+}
+
+/// A channel whose peer says what is written, and then hangs up.
+pub struct Script {
+    bytes: VecDeque<u8>,
+    events: Vec<Event>,
+    is_shut: bool,
+}
+
+impl Script {
+    pub fn new(bytes: &[u8]) -> Self {
+        Self {
+            bytes: bytes.iter().copied().collect(),
+            events: Vec::new(),
+            is_shut: false,
+        }
+    }
+}
+
+impl Channel for Script {
+    fn name(&self) -> &'static str {
+        "script"
+    }
+
+    fn send(&mut self, tag: u64, message: Message) {
+        drop(message);
+        let outcome = if self.is_shut {
+            Err(Errno::ENOTCONN)
+        } else {
+            Ok(())
+        };
+        self.events.push(Event::Sent { tag, outcome });
+    }
+
+    fn receive(&mut self, mut targets: Targets) {
+        let mut outcome = Ok(());
+        for target in &mut targets {
+            for byte in target.bytes_mut() {
+                match self.bytes.pop_front().filter(|_| !self.is_shut) {
+                    Some(next) => *byte = next,
+                    None => outcome = Err(Errno::ECONNRESET),
+                }
+            }
+        }
+        self.events.push(Event::Received { targets, outcome });
+    }
+
+    fn flush(&mut self) {}
+
+    fn reap(&mut self, events: &mut Vec<Event>, _wait: Duration) {
+        events.append(&mut self.events);
+    }
+
+    fn shut(&mut self) {
+        self.is_shut = true;
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::noop().clone()
+    }
 }

@@ -145,8 +145,9 @@ impl Reply {
             Self::Proof(bytes) => body.extend_from_slice(bytes),
             Self::Granted(capability) | Self::Committed(capability) => capability.encode(body),
             Self::Data(crcs) => {
-                crcs.iter()
-                    .for_each(|crc| body.extend_from_slice(&crc.to_le_bytes()));
+                for crc in crcs {
+                    body.extend_from_slice(&crc.to_le_bytes());
+                }
             }
             Self::Opened(each) => {
                 for one in each {

@@ -189,15 +189,16 @@ impl Request {
             }
             Self::Commit { capability, crcs } => {
                 capability.encode(body);
-                crcs.iter()
-                    .for_each(|crc| body.extend_from_slice(&crc.to_le_bytes()));
+                for crc in crcs {
+                    body.extend_from_slice(&crc.to_le_bytes());
+                }
             }
             Self::Get(ranges) => ranges.iter().for_each(|range| put_range(body, range)),
             Self::Free { capability } => capability.encode(body),
             Self::Open(hashes) | Self::Hold(hashes) => {
-                hashes
-                    .iter()
-                    .for_each(|hash| body.extend_from_slice(hash.bytes()));
+                for hash in hashes {
+                    body.extend_from_slice(hash.bytes());
+                }
             }
             Self::SetName { name, root } => {
                 put_name(body, name);

@@ -60,7 +60,7 @@ impl Incoming {
         }
     }
 
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
         match self {
             Self::Owned(bytes) => bytes,
             Self::Grant(grant, range) => &mut grant.bytes_mut()[range.clone()],

@@ -1,6 +1,7 @@
 //! The file of a disk tier: whole pages of extents, written from and read into owned memory.
 
 pub mod plain;
+pub mod tokio;
 
 use crate::lease::Scratch;
 use nix::errno::Errno;
@@ -38,6 +39,14 @@ pub fn open(folder: &Path) -> io::Result<(Box<dyn TierFile>, Vec<String>)> {
         }
         Err(errno) => return Err(errno.into()),
     };
-    notes.push("no io_uring for the disk tier: pread".to_owned());
-    Ok((Box::new(plain::PlainFile::new(file)), notes))
+    match tokio::TokioFile::new(file) {
+        Ok(file) => Ok((Box::new(file), notes)),
+        Err((file, error)) => {
+            notes.push(format!("no io_uring for the disk tier ({error}): pread"));
+            Ok((Box::new(plain::PlainFile::new(file)), notes))
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

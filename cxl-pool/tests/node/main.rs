@@ -1,5 +1,13 @@
 //! A node and its clients over loopback, as their users see them.
 
+mod raw;
 mod support;
 
+mod clients;
 mod content;
+mod hostile;
+mod lent;
+mod limits;
+mod lying;
+mod moves;
+mod mutation;

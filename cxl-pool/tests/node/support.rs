@@ -6,7 +6,6 @@ use larder_pool::sys::io::{Done, Driver, Op, Verb};
 use larder_pool::sys::lease::{FillPiece, ReadLease, SlotTable};
 use larder_pool::sys::mapping::Mapping;
 use larder_pool::sys::net::Transport;
-use larder_pool::sys::slot::PartRange;
 use larder_pool::sys::space::Space;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -93,10 +92,6 @@ impl Memory {
     }
 }
 
-pub(crate) fn part(len: u64) -> PartRange {
-    PartRange { offset: 0, len }
-}
-
 /// Submits and waits for all of them, in the order of their tags.
 pub(crate) fn run(driver: &mut dyn Driver, ops: Vec<Op>) -> Vec<Done> {
     let (mut done, count) = (Vec::new(), ops.len());
@@ -124,5 +119,15 @@ pub(crate) fn read(tag: u64, file: u32, offset: u64, piece: FillPiece) -> Op {
         file,
         offset,
         verb,
+    }
+}
+
+/// Waits for something that another thread does.
+pub(crate) fn wait_until(is_so: impl FnMut() -> bool) {
+    let mut is_so = is_so;
+    let start = std::time::Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < WAIT, "it never came to be");
+        std::thread::yield_now();
     }
 }

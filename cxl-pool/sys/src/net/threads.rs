@@ -90,15 +90,14 @@ fn send_all(shared: &Shared, stream: &TcpStream) {
         };
         let failed = state.failed;
         drop(state);
-        let outcome = match failed {
-            Some(errno) => Err(errno),
-            None => {
-                let mut stream = stream;
-                let sent = message
-                    .iter()
-                    .try_for_each(|part| stream.write_all(part.bytes()));
-                settle(shared, stream, sent)
-            }
+        let outcome = if let Some(errno) = failed {
+            Err(errno)
+        } else {
+            let mut stream = stream;
+            let sent = message
+                .iter()
+                .try_for_each(|part| stream.write_all(part.bytes()));
+            settle(shared, stream, sent)
         };
         drop(message);
         state = shared.state.lock();
@@ -119,15 +118,14 @@ fn receive_all(shared: &Shared, stream: &TcpStream) {
         };
         let failed = state.failed;
         drop(state);
-        let outcome = match failed {
-            Some(errno) => Err(errno),
-            None => {
-                let mut stream = stream;
-                let received = targets
-                    .iter_mut()
-                    .try_for_each(|target| stream.read_exact(target.bytes_mut()));
-                settle(shared, stream, received)
-            }
+        let outcome = if let Some(errno) = failed {
+            Err(errno)
+        } else {
+            let mut stream = stream;
+            let received = targets
+                .iter_mut()
+                .try_for_each(|target| stream.read_exact(target.bytes_mut()));
+            settle(shared, stream, received)
         };
         state = shared.state.lock();
         state.events.push(Event::Received { targets, outcome });
