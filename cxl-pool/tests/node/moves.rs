@@ -8,7 +8,7 @@ use larder_pool::sys::lease::SlotTable;
 use larder_pool::sys::mapping::Mapping;
 use larder_pool::sys::space::Space;
 use larder_pool::transfer::{Class, MoveError};
-use larder_pool::units::BlockId;
+use larder_pool::units::{BlockId, PathId};
 use std::sync::Arc;
 
 fn request(spec: &Arc<BlockSpec>, slot: usize) -> Request {
@@ -19,6 +19,7 @@ fn request(spec: &Arc<BlockSpec>, slot: usize) -> Request {
         class: Class::Prefetch,
         due: slot as u64,
         is_checked: true,
+        pinned: None,
     }
 }
 
@@ -37,8 +38,9 @@ fn blocks_come_through_the_mover_and_a_lost_node_is_an_error() {
         driver,
         source: Box::new(source),
         limit: None,
+        bounce: None,
     };
-    let mover = Mover::start(Arc::clone(&table), parts, Arc::new(RealClock::new()));
+    let mover = Mover::start(Arc::clone(&table), vec![parts], Arc::new(RealClock::new()));
     let space = Space::mapped(Mapping::new(64 * MIB).expect("memory"));
     let specs: Vec<_> = objects
         .iter()
@@ -63,7 +65,9 @@ fn blocks_come_through_the_mover_and_a_lost_node_is_an_error() {
         .collect();
     for (slot, spec) in specs.iter().enumerate() {
         let extent = space.alloc_low(spec.extent_bytes()).expect("room");
-        mover.want(request(spec, slot), extent).expect("absent");
+        mover
+            .want(PathId::new(0), request(spec, slot), extent)
+            .expect("absent");
     }
     for (slot, bytes) in objects.iter().enumerate() {
         let lease = mover.wait(slot).expect("it comes");
@@ -72,7 +76,9 @@ fn blocks_come_through_the_mover_and_a_lost_node_is_an_error() {
     }
     node.stop();
     let extent = space.alloc_low(specs[0].extent_bytes()).expect("room");
-    mover.want(request(&specs[0], 3), extent).expect("absent");
+    mover
+        .want(PathId::new(0), request(&specs[0], 3), extent)
+        .expect("absent");
     let error = mover.wait(3).expect_err("the node is gone");
     assert!(matches!(error, MoveError::Read { .. }), "{error}");
     assert!(error.to_string().contains("tcp://"), "{error}");
