@@ -2,10 +2,14 @@
 //!
 //! The same options give the same bytes on every machine, whatever the number of threads. Values
 //! are scaled so that activations stay near one: each matrix has the standard deviation
-//! 1/sqrt(columns), about 0.02 for the usual widths.
+//! 1/sqrt(columns), about 0.02 for the usual widths. Routers prefer some experts a little, as
+//! trained ones do, and the tokens of a text go to different ones.
 
 mod random;
+mod halves;
+mod q4_k;
 mod values;
+mod router;
 mod shape;
 mod gguf;
 mod write;
@@ -13,8 +17,9 @@ mod write;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
+use clap::ValueEnum;
 use shape::Shape;
 use values::ValueType;
 
@@ -41,10 +46,27 @@ pub(crate) struct Args {
     out: PathBuf,
 }
 
+impl Args {
+    fn type_name(&self) -> String {
+        let value = self.value_type.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut shape = Shape::named(&args.shape).context("a shape that the table does not have")?;
     if let Some(layers) = args.layers {
         shape.layers = layers;
+    }
+    let (elements, _) = args.value_type.block();
+    if let Some(tensor) = shape.first_uneven(elements) {
+        bail!(
+            "--type {} needs rows of a multiple of {elements}: {} of {} has rows of {}",
+            args.type_name(),
+            tensor.name,
+            shape.name,
+            tensor.dims[0]
+        );
     }
     let file = gguf::layout(&shape, args.value_type, args.seed);
     let mut partial = args.out.clone().into_os_string();

@@ -9,7 +9,8 @@
 //!
 //! Source: ggml, `docs/gguf.md`. All numbers are little-endian.
 
-use super::random::Stream;
+use super::random::{Stream, normal_table};
+use super::router;
 use super::shape::{Role, Shape};
 use super::values::{ValueType, Values};
 
@@ -45,10 +46,11 @@ pub(crate) fn layout(shape: &Shape, value_type: ValueType, seed: u64) -> File {
     head.extend(count.to_le_bytes());
     head.extend(keys);
 
+    let normal = normal_table();
     let mut tensors = Vec::new();
     let mut offset = 0;
     for tensor in list {
-        let own_type = if tensor.role == Role::Matrix {
+        let own_type = if tensor.role.is_matrix() {
             value_type
         } else {
             ValueType::F32
@@ -68,6 +70,12 @@ pub(crate) fn layout(shape: &Shape, value_type: ValueType, seed: u64) -> File {
         };
         let values = match tensor.role {
             Role::Matrix => random(0.0, 1.0 / (tensor.dims[0] as f32).sqrt()),
+            Role::Embedding => random(0.0, shape.embedding_deviation()),
+            Role::Residual => random(
+                0.0,
+                shape.residual_factor() / (tensor.dims[0] as f32).sqrt(),
+            ),
+            Role::Router => Values::Given(router::rows(&normal, stream, &tensor.dims)),
             Role::Norm => random(1.0, 0.1),
             Role::RopeFactors => Values::Given(shape.rope_factors()),
         };
@@ -117,6 +125,11 @@ fn keys(shape: &Shape, value_type: ValueType) -> (u64, Vec<u8>) {
     ] {
         keys.u32(&format!("{arch}.{key}"), value);
     }
+    if let Some(experts) = shape.experts {
+        keys.u32(&format!("{arch}.expert_count"), experts.count);
+        keys.u32(&format!("{arch}.expert_used_count"), experts.used);
+        keys.u32(&format!("{arch}.expert_feed_forward_length"), experts.width);
+    }
     keys.f32(
         &format!("{arch}.attention.layer_norm_rms_epsilon"),
         shape.norm_eps,
@@ -164,12 +177,13 @@ mod tests {
 
     #[test]
     fn tensors_lie_aligned_and_apart() {
-        let shape = Shape::named("tiny").expect("a name of the table");
+        let shape = Shape::named("tiny-moe").expect("a name of the table");
         for value_type in [
             ValueType::F32,
             ValueType::F16,
             ValueType::Bf16,
             ValueType::Q8_0,
+            ValueType::Q4K,
         ] {
             let file = layout(&shape, value_type, 1);
             assert_eq!(file.head[..8], *b"GGUF\x03\0\0\0");
@@ -192,5 +206,7 @@ mod tests {
             .filter(|window| window == b"llama.")
             .count();
         assert_eq!((count, named), (17, 12));
+        let shape = Shape::named("tiny-moe").expect("a name of the table");
+        assert_eq!(keys(&shape, ValueType::Q4K).0, 20);
     }
 }

@@ -25,9 +25,23 @@ pub(crate) struct Shape {
     pub(crate) norm_eps: f32,
     /// The output head is the embedding matrix.
     pub(crate) tied: bool,
+    /// Queries and keys are normalised per head.
+    pub(crate) head_norms: bool,
+    /// Instead of one feed-forward part per layer.
+    pub(crate) experts: Option<Experts>,
 }
 
-const SHAPES: [Shape; 4] = [
+/// The feed-forward part of a layer as a mixture of experts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Experts {
+    pub(crate) count: u32,
+    /// Those that a token uses.
+    pub(crate) used: u32,
+    /// Hidden elements of each.
+    pub(crate) width: u32,
+}
+
+const SHAPES: [Shape; 7] = [
     Shape {
         name: "tiny",
         arch: "llama",
@@ -43,6 +57,25 @@ const SHAPES: [Shape; 4] = [
         rope_stretch: None,
         norm_eps: 1e-5,
         tied: false,
+        head_norms: false,
+        experts: None,
+    },
+    Shape {
+        name: "tiny-moe",
+        layers: 3,
+        dim: 256,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 64,
+        ffn: 768,
+        vocab: 512,
+        context: 2048,
+        experts: Some(Experts {
+            count: 16,
+            used: 4,
+            width: 256,
+        }),
+        ..QWEN_3_MOE
     },
     Shape {
         name: "llama-3.2-1b",
@@ -66,6 +99,18 @@ const SHAPES: [Shape; 4] = [
         ..LLAMA_3
     },
     LLAMA_3,
+    Shape {
+        name: "qwen3-4b",
+        arch: "qwen3",
+        layers: 36,
+        dim: 2560,
+        kv_heads: 8,
+        ffn: 9728,
+        tied: true,
+        experts: None,
+        ..QWEN_3_MOE
+    },
+    QWEN_3_MOE,
 ];
 
 /// The 8B model of Llama 3.1; the others of the family differ from it in few columns.
@@ -84,6 +129,32 @@ const LLAMA_3: Shape = Shape {
     rope_stretch: Some(8.0),
     norm_eps: 1e-5,
     tied: false,
+    head_norms: false,
+    experts: None,
+};
+
+/// The 30B model of Qwen 3 with half of its experts.
+const QWEN_3_MOE: Shape = Shape {
+    name: "qwen3-moe",
+    arch: "qwen3moe",
+    layers: 48,
+    dim: 2048,
+    heads: 32,
+    kv_heads: 4,
+    head_dim: 128,
+    ffn: 6144,
+    vocab: 151_936,
+    context: 40_960,
+    rope_theta: 1e6,
+    rope_stretch: None,
+    norm_eps: 1e-6,
+    tied: false,
+    head_norms: true,
+    experts: Some(Experts {
+        count: 64,
+        used: 8,
+        width: 768,
+    }),
 };
 
 /// Names of all shapes, in the order of the table.
@@ -95,8 +166,19 @@ pub(crate) fn names() -> Vec<&'static str> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Matrix,
+    Embedding,
+    /// A matrix whose product is added to the residual stream.
+    Residual,
+    Router,
     Norm,
     RopeFactors,
+}
+
+impl Role {
+    /// Whether it has the type asked for; all else is F32.
+    pub(crate) const fn is_matrix(self) -> bool {
+        matches!(self, Self::Matrix | Self::Embedding | Self::Residual)
+    }
 }
 
 /// A tensor before it has a type.
@@ -128,7 +210,7 @@ impl Shape {
     pub(crate) fn tensors(&self) -> Vec<Tensor> {
         let mut tensors = vec![Tensor::new(
             "token_embd.weight",
-            Role::Matrix,
+            Role::Embedding,
             &[self.dim, self.vocab],
         )];
         if self.rope_stretch.is_some() {
@@ -153,22 +235,71 @@ impl Shape {
     }
 
     fn layer(&self, layer: u32) -> Vec<Tensor> {
-        let (dim, ffn) = (self.dim, self.ffn);
+        let dim = self.dim;
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let rows: [(&str, Role, &[u32]); 9] = [
-            ("attn_norm", Role::Norm, &[dim]),
-            ("attn_q", Role::Matrix, &[dim, q]),
-            ("attn_k", Role::Matrix, &[dim, kv]),
-            ("attn_v", Role::Matrix, &[dim, kv]),
-            ("attn_output", Role::Matrix, &[q, dim]),
-            ("ffn_norm", Role::Norm, &[dim]),
-            ("ffn_gate", Role::Matrix, &[dim, ffn]),
-            ("ffn_up", Role::Matrix, &[dim, ffn]),
-            ("ffn_down", Role::Matrix, &[ffn, dim]),
-        ];
-        let tensor =
-            |(name, role, dims)| Tensor::new(format!("blk.{layer}.{name}.weight"), role, dims);
-        rows.into_iter().map(tensor).collect()
+        let mut rows: Vec<(&str, Role, &[u32])> = Vec::new();
+        let (q_dims, kv_dims, out_dims, norm_dims) = ([dim, q], [dim, kv], [q, dim], [dim]);
+        let head_dims = [self.head_dim];
+        rows.push(("attn_norm", Role::Norm, &norm_dims));
+        rows.push(("attn_q", Role::Matrix, &q_dims));
+        rows.push(("attn_k", Role::Matrix, &kv_dims));
+        rows.push(("attn_v", Role::Matrix, &kv_dims));
+        if self.head_norms {
+            rows.push(("attn_q_norm", Role::Norm, &head_dims));
+            rows.push(("attn_k_norm", Role::Norm, &head_dims));
+        }
+        rows.push(("attn_output", Role::Residual, &out_dims));
+        rows.push(("ffn_norm", Role::Norm, &norm_dims));
+        let name = |name: &str| format!("blk.{layer}.{name}.weight");
+        let tensors = rows.into_iter();
+        let mut tensors: Vec<_> = tensors
+            .map(|(part, role, dims)| Tensor::new(name(part), role, dims))
+            .collect();
+        tensors.extend(self.feed_forward(name));
+        tensors
+    }
+
+    fn feed_forward(&self, name: impl Fn(&str) -> String) -> Vec<Tensor> {
+        let (dim, ffn) = (self.dim, self.ffn);
+        let Some(Experts { count, width, .. }) = self.experts else {
+            return vec![
+                Tensor::new(name("ffn_gate"), Role::Matrix, &[dim, ffn]),
+                Tensor::new(name("ffn_up"), Role::Matrix, &[dim, ffn]),
+                Tensor::new(name("ffn_down"), Role::Residual, &[ffn, dim]),
+            ];
+        };
+        vec![
+            Tensor::new(name("ffn_gate_inp"), Role::Router, &[dim, count]),
+            Tensor::new(name("ffn_gate_exps"), Role::Matrix, &[dim, width, count]),
+            Tensor::new(name("ffn_up_exps"), Role::Matrix, &[dim, width, count]),
+            Tensor::new(name("ffn_down_exps"), Role::Residual, &[width, dim, count]),
+        ]
+    }
+
+    /// Standard deviation of the elements of an embedding.
+    ///
+    /// With experts it is that of a normalised row: what a token is then outweighs what attention
+    /// averages over its neighbours, which would send all of them to the same experts.
+    pub(crate) fn embedding_deviation(&self) -> f32 {
+        match self.experts {
+            Some(_) => 1.0,
+            None => 1.0 / (self.dim as f32).sqrt(),
+        }
+    }
+
+    /// Factor of the matrices that add to the residual stream; with experts all of them together
+    /// add about as much as the embedding brought.
+    pub(crate) fn residual_factor(&self) -> f32 {
+        match self.experts {
+            Some(_) => 1.0 / (2.0 * self.layers as f32).sqrt(),
+            None => 1.0,
+        }
+    }
+
+    /// Whether rows of every matrix are whole blocks of `elements`; if not, the tensor that is not.
+    pub(crate) fn first_uneven(&self, elements: u64) -> Option<Tensor> {
+        let mut tensors = self.tensors().into_iter();
+        tensors.find(|tensor| tensor.role.is_matrix() && tensor.dims[0] % elements != 0)
     }
 
     /// Divisor of each frequency: 1 for the high ones, the stretch for the low ones, and between
@@ -199,13 +330,7 @@ mod tests {
     fn shapes_fit_together() {
         for shape in SHAPES {
             assert_eq!(shape.heads % shape.kv_heads, 0, "{}", shape.name);
-            for tensor in shape
-                .tensors()
-                .iter()
-                .filter(|tensor| tensor.role == Role::Matrix)
-            {
-                assert_eq!(tensor.dims[0] % 32, 0, "{} {}", shape.name, tensor.name);
-            }
+            assert_eq!(shape.first_uneven(32), None, "{}", shape.name);
             assert_eq!(Shape::named(shape.name), Some(shape));
         }
     }
@@ -223,6 +348,48 @@ mod tests {
         assert_eq!(parameters("llama-3.2-1b"), 1_235_814_400);
         assert_eq!(parameters("llama-3b"), 3_212_749_824);
         assert_eq!(parameters("llama-8b"), 8_030_261_248);
+        assert_eq!(parameters("qwen3-4b"), 4_022_468_096);
+        // Qwen3-30B-A3B has 30,532,122,624; half of its experts and routers are missing here.
+        let missing = 48 * 64 * (3 * 2048 * 768 + 2048);
+        assert_eq!(parameters("qwen3-moe"), 30_532_122_624 - missing);
+    }
+
+    #[test]
+    fn experts_have_the_names_and_dimensions_of_llama_cpp() {
+        let shape = Shape::named("qwen3-moe").expect("a name of the table");
+        let layer = shape.layer(7);
+        let found: Vec<_> = layer.iter().map(|t| (&*t.name, &*t.dims)).collect();
+        let want: [(&str, &[u64]); 12] = [
+            ("blk.7.attn_norm.weight", &[2048]),
+            ("blk.7.attn_q.weight", &[2048, 4096]),
+            ("blk.7.attn_k.weight", &[2048, 512]),
+            ("blk.7.attn_v.weight", &[2048, 512]),
+            ("blk.7.attn_q_norm.weight", &[128]),
+            ("blk.7.attn_k_norm.weight", &[128]),
+            ("blk.7.attn_output.weight", &[4096, 2048]),
+            ("blk.7.ffn_norm.weight", &[2048]),
+            ("blk.7.ffn_gate_inp.weight", &[2048, 64]),
+            ("blk.7.ffn_gate_exps.weight", &[2048, 768, 64]),
+            ("blk.7.ffn_up_exps.weight", &[2048, 768, 64]),
+            ("blk.7.ffn_down_exps.weight", &[768, 2048, 64]),
+        ];
+        assert_eq!(found, want);
+    }
+
+    #[test]
+    fn rows_that_no_block_divides_are_found() {
+        let uneven = |name| {
+            Shape::named(name)
+                .expect("a name of the table")
+                .first_uneven(256)
+        };
+        assert_eq!(
+            uneven("tiny").map(|t| t.name).as_deref(),
+            Some("token_embd.weight")
+        );
+        for name in ["tiny-moe", "qwen3-4b", "qwen3-moe", "llama-8b"] {
+            assert_eq!(uneven(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Random values as the bytes of each weight type.
 
+use super::halves::{bf16_bits, f16_bits};
+use super::q4_k;
 use super::random::Stream;
 
 /// Type of the matrices, with the numbers that GGUF gives it.
@@ -10,6 +12,8 @@ pub(crate) enum ValueType {
     Bf16,
     #[value(name = "q8_0")]
     Q8_0,
+    #[value(name = "q4_k")]
+    Q4K,
 }
 
 impl ValueType {
@@ -19,6 +23,7 @@ impl ValueType {
             Self::F32 => 0,
             Self::F16 => 1,
             Self::Q8_0 => 8,
+            Self::Q4K => 12,
             Self::Bf16 => 30,
         }
     }
@@ -29,16 +34,18 @@ impl ValueType {
             Self::F32 => 0,
             Self::F16 => 1,
             Self::Q8_0 => 7,
+            Self::Q4K => 15,
             Self::Bf16 => 32,
         }
     }
 
-    /// Elements of a block and their bytes.
-    const fn block(self) -> (u64, u64) {
+    /// Elements of a block and their bytes; rows are whole blocks.
+    pub(crate) const fn block(self) -> (u64, u64) {
         match self {
             Self::F32 => (1, 4),
             Self::F16 | Self::Bf16 => (1, 2),
             Self::Q8_0 => (32, 34),
+            Self::Q4K => (q4_k::ELEMENTS, q4_k::BYTES),
         }
     }
 
@@ -63,8 +70,12 @@ pub(crate) enum Values {
 }
 
 /// Pieces are cut at multiples of this, so that no block of any type is cut.
-/// 32 elements of Q8_0, 8 of F32 and 16 of the others are whole numbers of random words.
-pub(crate) const PIECE_UNIT_BYTES: u64 = 34 * 32;
+/// It is a multiple of the bytes of a block of Q8_0 and of Q4_K, and of those that one random word
+/// makes of the other types: 16 of F32, 8 of the halves.
+pub(crate) const PIECE_UNIT_BYTES: u64 = 34 * 72;
+
+const _: () = assert!(PIECE_UNIT_BYTES.is_multiple_of(q4_k::BYTES));
+const _: () = assert!(PIECE_UNIT_BYTES.is_multiple_of(16));
 
 impl Values {
     /// Writes the bytes of the tensor from byte `start` on; `start` is a multiple of
@@ -87,6 +98,7 @@ impl Values {
                 let scaled = |sample: &f32| mean + deviation * sample;
                 match value_type {
                     ValueType::Q8_0 => fill_q8_0(stream, deviation, start, out),
+                    ValueType::Q4K => q4_k::fill(stream, deviation, start, out),
                     ValueType::F32 => {
                         let table: Vec<f32> = normal.iter().map(scaled).collect();
                         fill_by_table(stream, &table, start / 16, out, f32::to_le_bytes);
@@ -143,57 +155,10 @@ fn fill_q8_0(stream: Stream, deviation: f32, start: u64, out: &mut [u8]) {
     }
 }
 
-/// Bits of the nearest bfloat16, ties to even.
-fn bf16_bits(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let odd = (bits >> 16) & 1;
-    ((bits + 0x7fff + odd) >> 16) as u16
-}
-
-/// Bits of the nearest half-precision number, ties to even, for values below 65,504.
-fn f16_bits(value: f32) -> u16 {
-    assert!(
-        value.abs() < 65_504.0,
-        "{value} does not fit into half precision"
-    );
-    let sign = ((value.to_bits() >> 16) & 0x8000) as u16;
-    let magnitude = value.abs();
-    if magnitude < 2f32.powi(-14) {
-        // Subnormal: a multiple of 2^-24. The largest rounds up into the first normal number.
-        return sign | (magnitude * 2f32.powi(24)).round_ties_even() as u16;
-    }
-    let bits = magnitude.to_bits();
-    let odd = (bits >> 13) & 1;
-    // The exponent of 1.0 is 127 in single and 15 in half precision.
-    sign | (((bits + 0xfff + odd) >> 13) - ((127 - 15) << 10)) as u16
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::random::normal_table;
     use super::*;
-
-    #[test]
-    fn halves_are_rounded_to_even() {
-        for (value, bits) in [
-            (0.0, 0x0000),
-            (1.0, 0x3c00),
-            (-2.0, 0xc000),
-            (0.333_251_95, 0x3555),
-            (1.0 + 0.000_488_281_25, 0x3c00),
-            (1.0 + 3.0 * 0.000_488_281_25, 0x3c02),
-            (5.960_464_5e-8, 0x0001),
-            (6.103_515_6e-5, 0x0400),
-            (6.102e-5, 0x0400),
-            (6.097_555e-5, 0x03ff),
-        ] {
-            assert_eq!(f16_bits(value), bits, "{value}");
-        }
-        assert_eq!(
-            [1.0, -1.0, 1.003_906_2, 1.011_718_8].map(bf16_bits),
-            [0x3f80, 0xbf80, 0x3f80, 0x3f82]
-        );
-    }
 
     #[test]
     fn pieces_join_to_the_whole() {
@@ -203,6 +168,7 @@ mod tests {
             ValueType::F16,
             ValueType::Bf16,
             ValueType::Q8_0,
+            ValueType::Q4K,
         ] {
             let stream = Stream::new(1, "x");
             let values = Values::Random {
