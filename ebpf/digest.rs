@@ -7,7 +7,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// What the object is made from, relative to the folder `ebpf`.
-const SOURCES: [&str; 4] = ["abi/src", "probes/src", "probes/Cargo.toml", "probes/Cargo.lock"];
+const SOURCES: [&str; 4] = [
+    "abi/src",
+    "probes/src",
+    "probes/Cargo.toml",
+    "probes/Cargo.lock",
+];
 
 /// The committed object and its digest, relative to the folder `ebpf`.
 pub(crate) const OBJECT: &str = "probes/larder.bpf.o";
@@ -36,7 +41,9 @@ pub(crate) fn digest(ebpf: &Path) -> io::Result<String> {
     // FNV-1a: it is to notice an edit, not to resist an attack.
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let fold = |hash: u64, bytes: &[u8]| {
-        bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME))
+        bytes.iter().fold(hash, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
+        })
     };
     let mut hash = 0xcbf2_9ce4_8422_2325;
     for file in files(ebpf)? {

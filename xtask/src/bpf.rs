@@ -91,14 +91,24 @@ fn compare(root: &Path, object: &[u8], digest: &str) -> Result<()> {
         );
     }
     let noted = std::fs::read_to_string(ebpf.join(digest::DIGEST)).unwrap_or_default();
-    ensure!(noted == digest, "{} is old: run `cargo xtask bpf`", digest::DIGEST);
-    println!("{}: {} bytes, the same that rustc makes", path.display(), object.len());
+    ensure!(
+        noted == digest,
+        "{} is old: run `cargo xtask bpf`",
+        digest::DIGEST
+    );
+    println!(
+        "{}: {} bytes, the same that rustc makes",
+        path.display(),
+        object.len()
+    );
     Ok(())
 }
 
 /// Compiles the probes and returns the object.
 fn build(root: &Path, compiler: &Compiler, core: &Path) -> Result<Vec<u8>> {
-    let cache = root.join("target").join(format!("bpf-{}", compiler.short_hash()));
+    let cache = root
+        .join("target")
+        .join(format!("bpf-{}", compiler.short_hash()));
     let spec = target::write(&cache)?;
     let sysroot = compiler.build_core(core, &spec, &cache)?;
     let own = std::env::current_exe().context("find the own program, which is the linker")?;
@@ -132,7 +142,13 @@ fn build(root: &Path, compiler: &Compiler, core: &Path) -> Result<Vec<u8>> {
         .current_dir(root.join("ebpf/probes"))
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        .args(["build", "--release", "--locked", "-Zjson-target-spec", "--target"])
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "-Zjson-target-spec",
+            "--target",
+        ])
         .arg(&spec)
         .arg("--target-dir")
         .arg(&target_dir);

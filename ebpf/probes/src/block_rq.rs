@@ -9,8 +9,12 @@ use crate::kernel::{field, record};
 use crate::maps::{IO_LATENCY, OFFSETS, STARTED_NS};
 
 /// In read-only data, because a copy on the stack would take half of it.
-static EMPTY: IoLatency =
-    IoLatency { ios: 0, errors: 0, nanos: 0, buckets: [0; IO_BUCKETS as usize] };
+static EMPTY: IoLatency = IoLatency {
+    ios: 0,
+    errors: 0,
+    nanos: 0,
+    buckets: [0; IO_BUCKETS as usize],
+};
 
 /// Argument: the request, whose address is the key until it is complete.
 #[btf_tracepoint(function = "block_rq_issue")]
@@ -28,7 +32,11 @@ fn larder_io(context: BtfTracePointContext) -> i32 {
     let disk: *const u8 = field(queue, offsets.request_queue_disk);
     let major: u32 = field(disk, offsets.gendisk_major);
     let minor: u32 = field(disk, offsets.gendisk_first_minor);
-    complete(context.arg(0), major << 20 | minor, context.arg::<u32>(1) != 0);
+    complete(
+        context.arg(0),
+        major << 20 | minor,
+        context.arg::<u32>(1) != 0,
+    );
     0
 }
 
@@ -116,5 +124,9 @@ fn bucket(nanos: u64) -> u32 {
             bucket += width;
         }
     }
-    if nanos >> IO_BUCKETS != 0 { IO_BUCKETS - 1 } else { bucket }
+    if nanos >> IO_BUCKETS != 0 {
+        IO_BUCKETS - 1
+    } else {
+        bucket
+    }
 }

@@ -17,7 +17,11 @@ fn larder_touch(context: ProbeContext) -> u32 {
         return 0;
     };
     let tgid = tgid();
-    let place = if is_wanted(tgid) { find(tgid, manifest, block) } else { None };
+    let place = if is_wanted(tgid) {
+        find(tgid, manifest, block)
+    } else {
+        None
+    };
     let Some(place) = place else {
         count_filtered();
         return 0;
@@ -41,7 +45,11 @@ fn find(tgid: u32, manifest: u64, block: u64) -> Option<Place> {
             let index = block.wrapping_sub(region.block_first);
             let is_ours = region.manifest[0] == manifest && region.owner_pid != tgid;
             if is_ours && index < region.block_count {
-                return Some(Place { array, entry: index as u32, tier: TIER_OTHER });
+                return Some(Place {
+                    array,
+                    entry: index as u32,
+                    tier: TIER_OTHER,
+                });
             }
         }
         array += 1;

@@ -46,7 +46,9 @@ pub(crate) fn tier_stats(tier: u32) -> Option<&'static mut TierStats> {
     let tier = if tier < TIERS { tier } else { TIER_OTHER };
     // SAFETY: the entry belongs to this processor, programs here do not nest, and a lost count
     // would be the worst of it.
-    TIER_STATS.get_ptr_mut(tier).map(|stats| unsafe { &mut *stats })
+    TIER_STATS
+        .get_ptr_mut(tier)
+        .map(|stats| unsafe { &mut *stats })
 }
 
 #[inline(always)]

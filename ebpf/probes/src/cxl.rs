@@ -20,7 +20,11 @@ fn larder_cxl(context: TracePointContext) -> u32 {
 fn larder_cxl_gm(context: TracePointContext) -> u32 {
     let offsets = OFFSETS.load();
     let hpa = record(&context, offsets.at_media_hpa);
-    count(EVENT_MEDIA_ERROR, record(&context, offsets.at_media_dpa), hpa);
+    count(
+        EVENT_MEDIA_ERROR,
+        record(&context, offsets.at_media_dpa),
+        hpa,
+    );
     0
 }
 
@@ -28,7 +32,11 @@ fn larder_cxl_gm(context: TracePointContext) -> u32 {
 fn larder_cxl_dram(context: TracePointContext) -> u32 {
     let offsets = OFFSETS.load();
     let hpa = record(&context, offsets.at_dram_hpa);
-    count(EVENT_MEDIA_ERROR, record(&context, offsets.at_dram_dpa), hpa);
+    count(
+        EVENT_MEDIA_ERROR,
+        record(&context, offsets.at_dram_dpa),
+        hpa,
+    );
     0
 }
 

@@ -92,7 +92,11 @@ fn spread(array: u32, range: &Range, aggregate: Aggregate) {
             break;
         }
         let entry_index = range.entry.wrapping_add(block as u32);
-        let place = Place { array, entry: entry_index, tier: range.tier };
+        let place = Place {
+            array,
+            entry: entry_index,
+            tier: range.tier,
+        };
         if let Some(entry) = entry(place) {
             // SAFETY: `entry` points to a whole entry of a map.
             add(unsafe { &raw mut (*entry).accesses }, aggregate.accesses);

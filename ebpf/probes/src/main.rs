@@ -11,10 +11,7 @@
 //! UNSAFETY: map values are raw pointers that the kernel's verifier has checked, and records of
 //! tracepoints are read at offsets that the loader found.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![expect(
-    unsafe_code,
-    reason = "map values and kernel records, see UNSAFETY"
-)]
+#![expect(unsafe_code, reason = "map values and kernel records, see UNSAFETY")]
 
 #[cfg(target_arch = "bpf")]
 mod maps;

@@ -5,7 +5,9 @@ use aya_ebpf::macros::{btf_tracepoint, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
 use larder_abi::{EVENT_STALL, Event, TIER_DRAM};
 
-use crate::count::{count_drop, count_filtered, is_wanted, now_ns, settings, tell, tgid, tier_stats};
+use crate::count::{
+    count_drop, count_filtered, is_wanted, now_ns, settings, tell, tgid, tier_stats,
+};
 use crate::kernel::record;
 use crate::maps::{OFFSETS, STARTED_NS};
 
@@ -37,7 +39,10 @@ fn larder_recl_tp(context: TracePointContext) -> u32 {
 /// Threads are small numbers and requests are kernel addresses, so their keys never meet.
 #[inline(always)]
 fn begin() {
-    if STARTED_NS.insert(&bpf_get_current_pid_tgid(), &now_ns(), 0).is_err() {
+    if STARTED_NS
+        .insert(&bpf_get_current_pid_tgid(), &now_ns(), 0)
+        .is_err()
+    {
         count_drop();
     }
 }

@@ -1,7 +1,7 @@
 //! `exceptions:page_fault_user`: first touches of pages inside registered regions.
 
-use aya_ebpf::bindings::bpf_perf_event_data;
 use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::bpf_perf_event_data;
 use aya_ebpf::macros::{btf_tracepoint, perf_event, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, PerfEventContext, TracePointContext};
 use larder_abi::RANGE_VIRTUAL;
@@ -34,7 +34,11 @@ fn larder_fault_tp(context: TracePointContext) -> u32 {
 #[inline(always)]
 fn count(address: u64) {
     let tgid = tgid();
-    let place = if is_wanted(tgid) { locate(RANGE_VIRTUAL, tgid, address) } else { None };
+    let place = if is_wanted(tgid) {
+        locate(RANGE_VIRTUAL, tgid, address)
+    } else {
+        None
+    };
     let Some(place) = place else {
         count_filtered();
         return;

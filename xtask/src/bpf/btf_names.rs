@@ -50,7 +50,11 @@ const KINDS: [Kind; 19] = [
 ];
 
 const fn kind(fixed: usize, per_member: usize, name: Name) -> Kind {
-    Kind { fixed, per_member, name }
+    Kind {
+        fixed,
+        per_member,
+        name,
+    }
 }
 
 /// Cleans the contents of a section `.BTF`.
@@ -88,8 +92,13 @@ fn clean_name(text: &mut [u8]) {
 }
 
 fn number(bytes: &[u8], at: usize, width: usize) -> Result<u64> {
-    let bytes = bytes.get(at..at + width).context("the section ends early")?;
-    Ok(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    let bytes = bytes
+        .get(at..at + width)
+        .context("the section ends early")?;
+    Ok(bytes
+        .iter()
+        .rev()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
 #[cfg(test)]
@@ -99,7 +108,10 @@ mod tests {
     fn section(types: &[u32], strings: &[u8]) -> Vec<u8> {
         let bytes = 4 * types.len() as u32;
         let header = [0x0001_eb9f, 24, 0, bytes, bytes, strings.len() as u32];
-        let words = header.iter().chain(types).flat_map(|word| word.to_le_bytes());
+        let words = header
+            .iter()
+            .chain(types)
+            .flat_map(|word| word.to_le_bytes());
         words.chain(strings.iter().copied()).collect()
     }
 

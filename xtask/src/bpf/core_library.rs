@@ -43,12 +43,16 @@ impl Compiler {
         let mut places: Vec<PathBuf> = given.map(Path::to_path_buf).into_iter().collect();
         places.push(self.sysroot.join("lib/rustlib/src/rust/library"));
         places.push(format!("/usr/src/rustc-{}/library", self.release).into());
-        let mut found = places.iter().filter(|place| place.join("core/src/lib.rs").is_file());
+        let mut found = places
+            .iter()
+            .filter(|place| place.join("core/src/lib.rs").is_file());
         if let Some(found) = found.next() {
             return Ok(found.clone());
         }
-        let looked: Vec<String> =
-            places.iter().map(|place| place.display().to_string()).collect();
+        let looked: Vec<String> = places
+            .iter()
+            .map(|place| place.display().to_string())
+            .collect();
         bail!(
             "no source of Rust's core {} in {}: run `rustup component add rust-src`, or install \
              the distribution's rust-src of this version, or name its folder with --core",
@@ -77,7 +81,11 @@ impl Compiler {
             rustc.args(["-Zunstable-options", "--edition=2024", "--crate-type=rlib"]);
             rustc.args(["--cap-lints=allow", "-Cpanic=abort", "-Copt-level=3"]);
             rustc.arg("-Zforce-unstable-if-unmarked");
-            rustc.arg("--target").arg(spec).arg("--out-dir").arg(&libraries);
+            rustc
+                .arg("--target")
+                .arg(spec)
+                .arg("--out-dir")
+                .arg(&libraries);
             rustc
         };
         output(rustc().arg("--crate-name=compiler_builtins").arg(&builtins))?;
@@ -98,7 +106,11 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("start {name}"))?;
     if !output.status.success() {
-        bail!("{name}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "{name}: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     String::from_utf8(output.stdout).with_context(|| format!("{name} printed other than text"))
 }

@@ -12,7 +12,9 @@ use super::{btf_names, target};
 /// Whether rustc started this program to link: the target's specification puts a mark among the
 /// arguments.
 pub(crate) fn is_linker(arguments: &[String]) -> bool {
-    arguments.iter().any(|argument| argument == target::LINK_MARK)
+    arguments
+        .iter()
+        .any(|argument| argument == target::LINK_MARK)
 }
 
 pub(crate) fn link(arguments: &[String]) -> Result<()> {

@@ -120,6 +120,10 @@ impl Map {
         ArrayWords::map(&self.fd, self.info.value_bytes, self.info.entries)
     }
 
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     fn raw_fd(&self) -> u64 {
         self.fd.as_raw_fd() as u64
     }

@@ -1,0 +1,287 @@
+//! An engine's heat array: claimed, mapped, added to without a system call.
+//!
+//! 1. A claim is a compare-and-swap of the region's first word from no owner, or a dead one, to the
+//!    calling process. Whoever wins owns the array; nobody waits.
+//! 2. An array of the same model is taken first and keeps its heat; then one that was never used;
+//!    then any without a living owner, emptied.
+//! 3. The winner writes the rest of the region, `generation` being odd meanwhile.
+//! 4. Dropping gives the word back. The region and the heat stay, for the next of the same model.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use larder_abi::{HEAT_ARRAYS, HeatEntry, Plain, RANGES, Range, Region};
+use larder_sys::bpf::{Access, ArrayWords};
+
+use crate::error::{ClaimError, ReadError};
+use crate::pins::{Pins, heat_name};
+use crate::process::Owner;
+
+const WORD_BYTES: usize = 8;
+const ENTRY_WORDS: usize = HeatEntry::BYTES / WORD_BYTES;
+
+/// Words of a region: the owner, the generation, then what the owner writes.
+const OWNER: usize = 0;
+const GENERATION: usize = 1;
+const BODY: usize = 2;
+
+/// What an engine wants an array for.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Blake3 of the manifest.
+    pub manifest: [u64; 4],
+    /// Block of the first entry.
+    pub block_first: u64,
+    pub block_count: u64,
+    /// Where blocks are in memory, at most `RANGES`.
+    pub ranges: Vec<Range>,
+}
+
+/// One entry per block that this process adds to.
+#[derive(Debug)]
+pub struct HeatArray {
+    words: Words,
+    entries: usize,
+}
+
+#[derive(Debug)]
+enum Words {
+    /// A pinned array, which the probes add to as well.
+    Shared {
+        heat: ArrayWords,
+        regions: ArrayWords,
+        array: usize,
+        owner: Owner,
+        is_kept: bool,
+    },
+    /// Memory of this process: the same code without privileges.
+    Private(Vec<AtomicU64>),
+}
+
+impl HeatArray {
+    /// Claims a pinned array.
+    pub fn claim(pins: &Pins, claim: &Claim) -> Result<Self, ClaimError> {
+        pins.check_version()?;
+        let regions = words(pins, "regions", Region::BYTES)?;
+        let owner = Owner::current();
+        for candidate in candidates(&regions, claim) {
+            let heat = words(pins, &heat_name(candidate.array as u32), HeatEntry::BYTES)?;
+            if claim.block_count > heat.entries() as u64 {
+                return Err(ClaimError::Small {
+                    wanted: claim.block_count,
+                    entries: heat.entries() as u32,
+                });
+            }
+            let word = &regions.entry(candidate.array)[OWNER];
+            // Acquire pairs with the release of the owner before; release with the next one's.
+            if word
+                .compare_exchange(candidate.word, owner.word(), AcqRel, Acquire)
+                .is_err()
+            {
+                continue;
+            }
+            if !candidate.is_kept {
+                clear(&heat);
+            }
+            write_body(&regions, candidate.array, claim);
+            return Ok(Self {
+                entries: claim.block_count as usize,
+                words: Words::Shared {
+                    heat,
+                    regions,
+                    array: candidate.array,
+                    owner,
+                    is_kept: candidate.is_kept,
+                },
+            });
+        }
+        Err(ClaimError::Full {
+            arrays: HEAT_ARRAYS,
+        })
+    }
+
+    /// An array in this process's own memory, which no probe adds to.
+    pub fn private(block_count: u64) -> Self {
+        let entries = block_count as usize;
+        let words = (0..entries * ENTRY_WORDS)
+            .map(|_| AtomicU64::new(0))
+            .collect();
+        Self {
+            words: Words::Private(words),
+            entries,
+        }
+    }
+
+    /// Number of the pinned array; `None` for a private one.
+    pub fn array(&self) -> Option<u32> {
+        match &self.words {
+            Words::Shared { array, .. } => Some(*array as u32),
+            Words::Private(_) => None,
+        }
+    }
+
+    /// Whether it came with the heat of an earlier engine of the same model.
+    pub fn is_heat_kept(&self) -> bool {
+        matches!(self.words, Words::Shared { is_kept: true, .. })
+    }
+
+    pub fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Adds `uses` to the touches of `entry`, which exists.
+    #[inline]
+    pub fn touch(&self, entry: usize, uses: u64) {
+        // Relaxed: counts order nothing; touches are the first word of an entry.
+        self.entry_words(entry)[0].fetch_add(uses, Relaxed);
+    }
+
+    /// The entry as it is now, each field by itself.
+    pub fn get(&self, entry: usize) -> HeatEntry {
+        let mut bytes = [0; HeatEntry::BYTES];
+        let words = self
+            .entry_words(entry)
+            .iter()
+            .zip(bytes.chunks_exact_mut(WORD_BYTES));
+        for (word, bytes) in words {
+            word.load(Relaxed).put(bytes);
+        }
+        HeatEntry::get(&bytes)
+    }
+
+    /// Tells the probes where the blocks are now. At most `RANGES`; does nothing if private.
+    pub fn set_ranges(&self, ranges: &[Range]) {
+        assert!(ranges.len() <= RANGES, "{RANGES} ranges at most");
+        if let Words::Shared { regions, array, .. } = &self.words {
+            let mut bytes = [0; RANGES * Range::BYTES];
+            for (range, bytes) in ranges.iter().zip(bytes.chunks_exact_mut(Range::BYTES)) {
+                range.put(bytes);
+            }
+            let region = regions.entry(*array);
+            let ranges = &region[region.len() - bytes.len() / WORD_BYTES..];
+            write_between(&region[GENERATION], ranges, &bytes);
+        }
+    }
+
+    fn entry_words(&self, entry: usize) -> &[AtomicU64] {
+        assert!(entry < self.entries, "an entry of the array");
+        match &self.words {
+            Words::Shared { heat, .. } => heat.entry(entry),
+            Words::Private(words) => &words[entry * ENTRY_WORDS..][..ENTRY_WORDS],
+        }
+    }
+}
+
+impl Drop for HeatArray {
+    fn drop(&mut self) {
+        if let Words::Shared {
+            regions,
+            array,
+            owner,
+            ..
+        } = &self.words
+        {
+            let word = &regions.entry(*array)[OWNER];
+            // Another process may have written there: then the word is not ours to give back.
+            let _ = word.compare_exchange(owner.word(), 0, Release, Relaxed);
+        }
+    }
+}
+
+struct Candidate {
+    array: usize,
+    /// What stands in its first word.
+    word: u64,
+    is_kept: bool,
+}
+
+/// Arrays without a living owner, in the order in which to try them.
+fn candidates(regions: &ArrayWords, claim: &Claim) -> Vec<Candidate> {
+    let mut candidates = Vec::new();
+    for array in 0..regions.entries() {
+        let region = regions.entry(array);
+        let word = region[OWNER].load(Acquire);
+        if Owner::from_word(word).is_some_and(Owner::is_alive) {
+            continue;
+        }
+        let generation = region[GENERATION].load(Relaxed);
+        let is_same = claim
+            .manifest
+            .iter()
+            .zip(&region[BODY..])
+            .all(|(a, b)| *a == b.load(Relaxed));
+        let numbers = [claim.block_first, claim.block_count];
+        let is_same_cut = numbers
+            .iter()
+            .zip(&region[BODY + 4..])
+            .all(|(a, b)| *a == b.load(Relaxed));
+        // An owner that died while writing leaves an odd generation: nothing there is certain.
+        let is_kept = generation != 0 && generation.is_multiple_of(2) && is_same && is_same_cut;
+        let rank = if is_kept {
+            0
+        } else if generation == 0 {
+            1
+        } else {
+            2
+        };
+        candidates.push((
+            rank,
+            Candidate {
+                array,
+                word,
+                is_kept,
+            },
+        ));
+    }
+    candidates.sort_by_key(|(rank, candidate)| (*rank, candidate.array));
+    candidates
+        .into_iter()
+        .map(|(_, candidate)| candidate)
+        .collect()
+}
+
+fn clear(heat: &ArrayWords) {
+    for entry in 0..heat.entries() {
+        for word in heat.entry(entry) {
+            word.store(0, Relaxed);
+        }
+    }
+}
+
+fn write_body(regions: &ArrayWords, array: usize, claim: &Claim) {
+    let mut region = Region {
+        manifest: claim.manifest,
+        block_first: claim.block_first,
+        block_count: claim.block_count,
+        ..Region::default()
+    };
+    assert!(claim.ranges.len() <= RANGES, "{RANGES} ranges at most");
+    region.ranges[..claim.ranges.len()].copy_from_slice(&claim.ranges);
+    let mut bytes = [0; Region::BYTES];
+    region.put(&mut bytes);
+    let words = regions.entry(array);
+    write_between(
+        &words[GENERATION],
+        &words[BODY..],
+        &bytes[BODY * WORD_BYTES..],
+    );
+}
+
+/// Writes `bytes` over `words` while `generation` is odd.
+fn write_between(generation: &AtomicU64, words: &[AtomicU64], bytes: &[u8]) {
+    let even = generation.load(Relaxed) & !1;
+    generation.store(even | 1, Release);
+    for (word, bytes) in words.iter().zip(bytes.chunks_exact(WORD_BYTES)) {
+        word.store(u64::get(bytes), Relaxed);
+    }
+    // Release: who reads the even number reads what was written before.
+    generation.store(even.wrapping_add(2), Release);
+}
+
+fn words(pins: &Pins, name: &str, value_bytes: usize) -> Result<ArrayWords, ReadError> {
+    let map = pins.open(name, value_bytes, Access::ReadWrite)?;
+    map.words().map_err(|errno| ReadError::Call {
+        path: pins.map(name),
+        errno,
+    })
+}
