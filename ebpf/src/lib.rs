@@ -24,8 +24,8 @@ mod probe;
 mod offsets;
 
 mod attach;
-mod start;
 mod stop;
+mod start;
 
 mod read;
 mod status;
@@ -35,7 +35,7 @@ pub use claim::{Claim, HeatArray};
 pub use error::{ClaimError, ReadError, StartError, StopError};
 pub use larder_abi::{Event, HeatEntry, IoLatency, Range, Region, Settings, TierStats};
 pub use pins::{DEFAULT_ROOT, Pins};
-pub use read::{Events, Heat};
+pub use read::{DeviceLatency, Events, Heat};
 pub use start::{Attached, Options, Report, Skipped, start};
 pub use status::{ProgramStatus, RegionStatus, Status, status};
 pub use stop::{Keep, Stopped, stop};

@@ -13,6 +13,14 @@ use crate::pins::{Pins, heat_name};
 /// Entries read of one array, at most.
 const ENTRIES_MAX: u64 = 1 << 24;
 
+/// How long a block device takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceLatency {
+    pub major: u32,
+    pub minor: u32,
+    pub latency: IoLatency,
+}
+
 /// The pinned maps, opened for reading.
 #[derive(Debug)]
 pub struct Heat {
@@ -75,8 +83,8 @@ impl Heat {
         Ok(sums)
     }
 
-    /// Histograms by device (major and minor number).
-    pub fn latency(&self) -> Result<Vec<((u32, u32), IoLatency)>, ReadError> {
+    /// Histograms of all devices that were used.
+    pub fn latency(&self) -> Result<Vec<DeviceLatency>, ReadError> {
         let mut devices = Vec::new();
         let mut key = [0; 4];
         let mut before: Option<[u8; 4]> = None;
@@ -89,7 +97,11 @@ impl Heat {
             }
             let device = u32::from_ne_bytes(key);
             let latency = self.value("io_latency", &self.latency, device)?;
-            devices.push(((device >> 20, device & 0xf_ffff), latency));
+            devices.push(DeviceLatency {
+                major: device >> 20,
+                minor: device & 0xf_ffff,
+                latency,
+            });
             before = Some(key);
         }
     }

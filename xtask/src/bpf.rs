@@ -12,8 +12,8 @@
 #[path = "../../ebpf/digest.rs"]
 mod digest;
 
-mod core_library;
 mod target;
+mod core_library;
 
 mod btf_names;
 mod link;

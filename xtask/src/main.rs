@@ -47,9 +47,10 @@ enum Task {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let result = match bpf::is_linker(&arguments) {
-        true => bpf::link(&arguments),
-        false => run(Cli::parse().task),
+    let result = if bpf::is_linker(&arguments) {
+        bpf::link(&arguments)
+    } else {
+        run(Cli::parse().task)
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

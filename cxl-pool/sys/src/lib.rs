@@ -6,8 +6,8 @@
 //!
 //! Modules in reading order; each may use those above it, never those below.
 //!
-//! UNSAFETY: memory mappings, futex, io_uring and BPF are raw kernel interfaces, and leases hand out
-//! slices of memory that the kernel or another thread has written before.
+//! UNSAFETY: memory mappings, futex, io_uring and BPF are raw kernel interfaces, and leases hand
+//! out slices of memory that the kernel or another thread has written before.
 #![expect(
     unsafe_code,
     reason = "raw kernel interfaces and shared memory, see UNSAFETY"

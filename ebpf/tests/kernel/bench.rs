@@ -58,20 +58,6 @@ impl Bench {
         self.folder.path()
     }
 
-    /// Mounts the tracing file system where it belongs, for this test only.
-    pub(crate) fn mount_tracefs(&self) -> Result<(), String> {
-        let none: Option<&str> = None;
-        let place = "/sys/kernel/tracing";
-        mount(
-            Some("tracefs"),
-            place,
-            Some("tracefs"),
-            MsFlags::empty(),
-            none,
-        )
-        .map_err(|errno| format!("tracing file system: {errno}"))
-    }
-
     pub(crate) fn options(&self) -> Options {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("a clock of every kernel");
         let now_ns = now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64;
@@ -83,23 +69,9 @@ impl Bench {
         }
     }
 
-    /// Starts the probes; `None`, said aloud, where this kernel lets nobody do so.
+    /// Starts the probes as most tests want them.
     pub(crate) fn start(&self) -> Option<Report> {
-        self.start_with(&self.options())
-    }
-
-    pub(crate) fn start_with(&self, options: &Options) -> Option<Report> {
-        match start(options) {
-            Ok(report) => Some(report),
-            Err(
-                error @ (larder_ebpf::StartError::Privilege { .. }
-                | larder_ebpf::StartError::LockedDown { .. }),
-            ) => {
-                println!("skipped: {error}");
-                None
-            }
-            Err(error) => panic!("{error}"),
-        }
+        start_with(&self.options())
     }
 
     /// Runs a test of `workers` in a process of its own, under `user` and `group`.
@@ -133,6 +105,35 @@ impl Bench {
             "{text}{}",
             String::from_utf8_lossy(&output.stderr)
         );
+    }
+}
+
+/// Mounts the tracing file system where it belongs, for this test only.
+pub(crate) fn mount_tracefs() -> Result<(), String> {
+    let none: Option<&str> = None;
+    let place = "/sys/kernel/tracing";
+    mount(
+        Some("tracefs"),
+        place,
+        Some("tracefs"),
+        MsFlags::empty(),
+        none,
+    )
+    .map_err(|errno| format!("tracing file system: {errno}"))
+}
+
+/// Starts the probes; `None`, said aloud, where this kernel lets nobody do so.
+pub(crate) fn start_with(options: &Options) -> Option<Report> {
+    match start(options) {
+        Ok(report) => Some(report),
+        Err(
+            error @ (larder_ebpf::StartError::Privilege { .. }
+            | larder_ebpf::StartError::LockedDown { .. }),
+        ) => {
+            println!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
     }
 }
 

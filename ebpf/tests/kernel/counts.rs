@@ -1,11 +1,15 @@
 //! What the probes count is what happened.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
-use larder_abi::{RANGE_VIRTUAL, TIER_DRAM, TIER_NVME};
-use larder_ebpf::{Claim, Heat, HeatArray, HeatEntry, Options, Range, Report, status};
+use aya::programs::Program;
+use larder_abi::{RANGE_PHYSICAL, RANGE_VIRTUAL, TIER_DRAM, TIER_NVME};
+use larder_ebpf::{
+    Claim, DeviceLatency, Heat, HeatArray, HeatEntry, Options, Range, Report, status,
+};
 
-use crate::bench::{Bench, disk_folder, is_attached};
+use crate::bench::{Bench, disk_folder, is_attached, mount_tracefs, start_with};
 use crate::workers::{self, MARKED};
 
 const PAGE: usize = 4096;
@@ -84,7 +88,7 @@ fn other_forms_stand_in_where_there_is_no_type_information() {
             btf: "/nowhere".into(),
             ..bench.options()
         };
-        let Some(report) = bench.start_with(&options) else {
+        let Some(report) = start_with(&options) else {
             return;
         };
         assert_eq!(fault_hook(&report), Some("perf page-faults"));
@@ -103,7 +107,7 @@ fn other_forms_stand_in_where_there_is_no_type_information() {
 #[test]
 fn tracepoints_stand_in_too() {
     Bench::run(|bench| {
-        if let Err(reason) = bench.mount_tracefs() {
+        if let Err(reason) = mount_tracefs() {
             println!("skipped: {reason}");
             return;
         }
@@ -111,7 +115,7 @@ fn tracepoints_stand_in_too() {
             btf: "/nowhere".into(),
             ..bench.options()
         };
-        let Some(report) = bench.start_with(&options) else {
+        let Some(report) = start_with(&options) else {
             return;
         };
         for probe in [
@@ -146,7 +150,7 @@ fn other_processes_are_not_counted_when_one_is_chosen() {
             only_tgid: Some(1),
             ..bench.options()
         };
-        if bench.start_with(&options).is_none() {
+        if start_with(&options).is_none() {
             return;
         }
         assert_eq!(faults(&touch_memory(bench)), 0);
@@ -177,10 +181,10 @@ fn tasks_outside_the_cgroup_are_not_counted() {
             cgroup: Some(cgroup.to_path_buf()),
             ..bench.options()
         };
-        if bench.start_with(&options(&folder)).is_some() {
+        if start_with(&options(&folder)).is_some() {
             assert_eq!(faults(&touch_memory(bench)), 0);
             larder_ebpf::stop(&bench.pins, larder_ebpf::Keep::Nothing).expect("stopped");
-            bench.start_with(&options(&tree));
+            start_with(&options(&tree));
             assert!(
                 faults(&touch_memory(bench)) > 0,
                 "every task is below the root"
@@ -199,7 +203,7 @@ fn marks_of_other_processes_are_counted_and_those_of_the_owner_are_not() {
             ..bench.options()
         };
         std::fs::copy("/proc/self/exe", bench.folder().join("worker")).expect("a copy");
-        let Some(report) = bench.start_with(&options) else {
+        let Some(report) = start_with(&options) else {
             return;
         };
         if !is_attached(&report, "larder_touch") {
@@ -214,19 +218,55 @@ fn marks_of_other_processes_are_counted_and_those_of_the_owner_are_not() {
     });
 }
 
+#[test]
+fn physical_ranges_get_what_damon_counts() {
+    Bench::run(|bench| {
+        let state = std::fs::read_to_string("/sys/kernel/mm/damon/admin/kdamonds/0/state");
+        if state.is_ok_and(|state| state.trim() != "on") || bench.start().is_none() {
+            println!("skipped: no DAMON of this machine is running, and tests start none");
+            return;
+        }
+        let range = Range {
+            start: 0,
+            end: 1 << 46,
+            block_bytes: 1 << 42,
+            kind: RANGE_PHYSICAL,
+            tier: TIER_DRAM,
+            ..Range::default()
+        };
+        let claim = Claim {
+            ranges: vec![range],
+            ..workers::claim()
+        };
+        let array = HeatArray::claim(&bench.pins, &claim).expect("an array");
+        let begin = Instant::now();
+        while array.get(0).accesses == 0 && begin.elapsed() < Duration::from_secs(10) {
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        if array.get(0).accesses == 0 {
+            println!("skipped: DAMON has seen no access in ten seconds");
+            return;
+        }
+        let tiers = Heat::open(&bench.pins)
+            .and_then(|heat| heat.tiers())
+            .expect("readable");
+        assert!(tiers[TIER_DRAM as usize].accesses >= array.get(0).accesses);
+    });
+}
+
 fn assert_io_is_counted(bench: &Bench) {
     let heat = Heat::open(&bench.pins).expect("readable");
     let count = |heat: &Heat| -> u64 {
         heat.latency()
             .expect("readable")
             .iter()
-            .map(|(_, latency)| latency.ios)
+            .map(|device| device.latency.ios)
             .sum()
     };
     let before = count(&heat);
     let mut file = tempfile::tempfile_in(disk_folder()).expect("a file on a disk");
     for _ in 0..4 {
-        file.write_all(&[7; 1 << 16]).expect("written");
+        file.write_all(&vec![7; 1 << 16]).expect("written");
         file.sync_all().expect("synced");
     }
     let devices = heat.latency().expect("readable");
@@ -235,7 +275,12 @@ fn assert_io_is_counted(bench: &Bench) {
         return;
     }
     assert!(count(&heat) > before, "{devices:?}");
-    for ((major, minor), latency) in devices {
+    for DeviceLatency {
+        major,
+        minor,
+        latency,
+    } in devices
+    {
         let in_buckets: u64 = latency.buckets.iter().sum();
         assert!(
             in_buckets.abs_diff(latency.ios) <= 64,
@@ -258,5 +303,32 @@ fn latency_of_devices_is_counted() {
         } else {
             println!("skipped: {:?}", report.skipped);
         }
+    });
+}
+
+/// Also of those that hang on what this kernel does not have.
+#[test]
+fn the_verifier_takes_every_program() {
+    Bench::run(|bench| {
+        if bench.start().is_none() {
+            return;
+        }
+        let object = include_bytes!("../../probes/larder.bpf.o").to_vec();
+        let mut ebpf = aya::EbpfLoader::new()
+            .load(&object)
+            .expect("the committed object");
+        let mut loaded = 0;
+        for (name, program) in ebpf.programs_mut() {
+            let result = match program {
+                Program::TracePoint(program) => program.load(),
+                Program::PerfEvent(program) => program.load(),
+                Program::UProbe(program) => program.load(),
+                // They are verified against the hook, when they are started.
+                _ => continue,
+            };
+            result.unwrap_or_else(|error| panic!("{name}: {error}"));
+            loaded += 1;
+        }
+        assert!(loaded >= 12, "{loaded}");
     });
 }

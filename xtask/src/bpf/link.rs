@@ -1,7 +1,7 @@
 //! The linker of the probes. With fat link-time optimisation there is nothing to link: one object
 //! comes in, and goes out fit for the kernel.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use object::build::elf::{Builder, SectionData};
@@ -24,7 +24,10 @@ pub(crate) fn link(arguments: &[String]) -> Result<()> {
     while let Some(argument) = arguments.next() {
         if argument == "-o" {
             out = arguments.next().map(PathBuf::from);
-        } else if argument.ends_with(".o") {
+        } else if Path::new(argument)
+            .extension()
+            .is_some_and(|kind| kind == "o")
+        {
             objects.push(PathBuf::from(argument));
         }
     }
