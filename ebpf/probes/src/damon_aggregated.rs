@@ -75,6 +75,8 @@ fn overlap(range: &Range, aggregate: Aggregate) -> bool {
 }
 
 /// Adds to every block of `range` that the region touches.
+// SAFETY: no other object defines this symbol. A mangled name would hold a hash of this path.
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn spread(array: u32, range: &Range, aggregate: Aggregate) {
     let bytes = range.block_bytes;

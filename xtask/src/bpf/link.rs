@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use object::build::elf::{Builder, SectionData};
-use object::elf::SHT_STRTAB;
+use object::elf::{SHT_STRTAB, STT_FILE};
 
 use super::{btf_names, target};
 
@@ -54,6 +54,16 @@ fn finish(elf: &[u8]) -> Result<Vec<u8>> {
             btf_names::clean(&mut btf).context("clean .BTF")?;
             section.data = SectionData::Data(btf.into());
         }
+    }
+    for symbol in &mut builder.symbols {
+        // The name of the file that rustc made up holds a hash of where the sources lie, and so
+        // does every name that it mangled.
+        symbol.delete = symbol.st_type() == STT_FILE;
+        let name = String::from_utf8_lossy(symbol.name.as_slice()).into_owned();
+        ensure!(
+            !name.starts_with("_R"),
+            "{name} differs from machine to machine: no_mangle it"
+        );
     }
     // LLVM keeps the names of sections among those of symbols; the writer wants their own table.
     let names = builder.sections.add();
