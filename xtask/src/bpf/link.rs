@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use object::build::elf::{Builder, SectionData};
 use object::elf::{SHT_STRTAB, STT_FILE};
 
@@ -56,14 +56,9 @@ fn finish(elf: &[u8]) -> Result<Vec<u8>> {
         }
     }
     for symbol in &mut builder.symbols {
-        // The name of the file that rustc made up holds a hash of where the sources lie, and so
-        // does every name that it mangled.
+        // The name of the file that rustc made up holds a hash of where the sources lie.
         symbol.delete = symbol.st_type() == STT_FILE;
-        let name = String::from_utf8_lossy(symbol.name.as_slice()).into_owned();
-        ensure!(
-            !name.starts_with("_R"),
-            "{name} differs from machine to machine: no_mangle it"
-        );
+        symbol.name = without_crate_hashes(symbol.name.as_slice()).into();
     }
     // LLVM keeps the names of sections among those of symbols; the writer wants their own table.
     let names = builder.sections.add();
@@ -75,4 +70,41 @@ fn finish(elf: &[u8]) -> Result<Vec<u8>> {
     let mut finished = Vec::new();
     builder.write(&mut finished).context("write the object")?;
     Ok(finished)
+}
+
+/// A mangled name without the hashes of crates, which differ with the place of the sources:
+/// `_RNvCs6ENejxZ6XyW_1a1b` becomes `_RNvC1a1b`. Other names stay.
+///
+/// Source: Rust RFC 2603, "disambiguator".
+fn without_crate_hashes(name: &[u8]) -> Vec<u8> {
+    let mut rest = name;
+    let mut short = Vec::new();
+    while let Some((first, behind)) = rest.split_first() {
+        short.push(*first);
+        rest = behind;
+        let hash = rest
+            .strip_prefix(b"s")
+            .filter(|_| *first == b'C' && name.starts_with(b"_R"));
+        let end = hash.and_then(|hash| hash.iter().position(|byte| *byte == b'_'));
+        if let (Some(hash), Some(end)) = (hash, end) {
+            rest = &hash[end + 1..];
+        }
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_what_differs_between_machines() {
+        let short = |name: &str| {
+            String::from_utf8(without_crate_hashes(name.as_bytes())).expect("made of text")
+        };
+        assert_eq!(short("_RNvNtCs6ENejxZ6XyW_1a1b1c"), "_RNvNtC1a1b1c");
+        assert_eq!(short("_RNvCsa_1aNvCsb_1b"), "_RNvC1aNvC1b");
+        assert_eq!(short("larder_Cs_x"), "larder_Cs_x");
+        assert_eq!(short(""), "");
+    }
 }
