@@ -9,7 +9,9 @@ use crate::kernel::{field, record};
 use crate::maps::{IO_LATENCY, OFFSETS, STARTED_NS};
 
 /// In read-only data, because a copy on the stack would take half of it.
-static EMPTY: IoLatency = IoLatency {
+// SAFETY: no other object defines this symbol. A mangled name would differ between machines.
+#[unsafe(no_mangle)]
+static EMPTY_LATENCY: IoLatency = IoLatency {
     ios: 0,
     errors: 0,
     nanos: 0,
@@ -106,7 +108,7 @@ fn latency_of(device: u32) -> Option<*mut IoLatency> {
     }
     // Another processor may be first: then this does nothing and the lookup finds its value.
     const NEW_ONLY: u64 = 1;
-    let _made = IO_LATENCY.insert(&device, &EMPTY, NEW_ONLY);
+    let _made = IO_LATENCY.insert(&device, &EMPTY_LATENCY, NEW_ONLY);
     IO_LATENCY.get_ptr_mut(&device)
 }
 

@@ -75,7 +75,13 @@ pub(crate) fn clean(btf: &mut [u8]) -> Result<()> {
         match kind.name {
             Name::Absent => btf[at..at + 4].fill(0),
             Name::Identifier => clean_name(btf.get_mut(strings + name..).context("a name")?),
-            Name::Any => {}
+            Name::Any => {
+                let text = btf.get(strings + name..).context("a name")?;
+                ensure!(
+                    !text.starts_with(b"_R"),
+                    "a static with a mangled name, which differs between machines: no_mangle it"
+                );
+            }
         }
         at += 12 + kind.fixed + kind.per_member * members;
     }
