@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use larder_abi::{HEAT_ARRAYS, HeatEntry, Plain, RANGES, Range, Region};
 use larder_sys::bpf::{Access, ArrayWords};
+use larder_sys::usdt::block_touch;
 
 use crate::error::{ClaimError, ReadError};
 use crate::pins::{Pins, heat_name};
@@ -55,13 +56,21 @@ enum Words {
         is_kept: bool,
     },
     /// Memory of this process: the same code without privileges.
-    Private(Vec<AtomicU64>),
+    Private {
+        words: Vec<AtomicU64>,
+        /// What marks name: the first word of the manifest, and the block of the first entry.
+        manifest: u64,
+        block_first: u64,
+    },
 }
 
 impl HeatArray {
     /// Claims a pinned array.
     pub fn claim(pins: &Pins, claim: &Claim) -> Result<Self, ClaimError> {
         pins.check_version()?;
+        if !Owner::are_numbers_global() {
+            return Err(ClaimError::PidNamespace);
+        }
         let regions = words(pins, "regions", Region::BYTES)?;
         let owner = Owner::current();
         for candidate in candidates(&regions, claim) {
@@ -100,14 +109,17 @@ impl HeatArray {
         })
     }
 
-    /// An array in this process's own memory, which no probe adds to.
-    pub fn private(block_count: u64) -> Self {
-        let entries = block_count as usize;
-        let words = (0..entries * ENTRY_WORDS)
-            .map(|_| AtomicU64::new(0))
-            .collect();
+    /// An array in this process's own memory, which no probe adds to. Touches pass the mark
+    /// `larder:block_touch`, so that a probe there counts them for an engine of the same model.
+    pub fn private(claim: &Claim) -> Self {
+        let entries = claim.block_count as usize;
+        let words = (0..entries * ENTRY_WORDS).map(|_| AtomicU64::new(0));
         Self {
-            words: Words::Private(words),
+            words: Words::Private {
+                words: words.collect(),
+                manifest: claim.manifest[0],
+                block_first: claim.block_first,
+            },
             entries,
         }
     }
@@ -116,7 +128,7 @@ impl HeatArray {
     pub fn array(&self) -> Option<u32> {
         match &self.words {
             Words::Shared { array, .. } => Some(*array as u32),
-            Words::Private(_) => None,
+            Words::Private { .. } => None,
         }
     }
 
@@ -134,6 +146,14 @@ impl HeatArray {
     pub fn touch(&self, entry: usize, uses: u64) {
         // Relaxed: counts order nothing; touches are the first word of an entry.
         self.entry_words(entry)[0].fetch_add(uses, Relaxed);
+        if let Words::Private {
+            manifest,
+            block_first,
+            ..
+        } = &self.words
+        {
+            block_touch(*manifest, block_first.wrapping_add(entry as u64), uses);
+        }
     }
 
     /// The entry as it is now, each field by itself.
@@ -167,7 +187,7 @@ impl HeatArray {
         assert!(entry < self.entries, "an entry of the array");
         match &self.words {
             Words::Shared { heat, .. } => heat.entry(entry),
-            Words::Private(words) => &words[entry * ENTRY_WORDS..][..ENTRY_WORDS],
+            Words::Private { words, .. } => &words[entry * ENTRY_WORDS..][..ENTRY_WORDS],
         }
     }
 }

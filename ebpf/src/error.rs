@@ -34,6 +34,8 @@ pub enum StartError {
     BrokenPins { path: PathBuf, map: String },
     #[error("start probes under {path}: they run already; run `larder heat stop` first")]
     Running { path: PathBuf },
+    #[error("count tasks below {path}: no cgroup of version 2; name a folder of that tree")]
+    NoCgroup { path: PathBuf },
     #[error("{entries} entries per heat array: give 1 to {most}")]
     Entries { entries: u32, most: u32 },
     #[error("{what} {path}: {errno}")]
@@ -81,6 +83,11 @@ pub enum ReadError {
 pub enum ClaimError {
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(
+        "claim a heat array: this process has a pid namespace of its own, where probes cannot tell \
+         it from others; share the host's (`--pid=host`)"
+    )]
+    PidNamespace,
     #[error("claim a heat array: all {arrays} have living owners; stop an engine")]
     Full { arrays: u32 },
     #[error(

@@ -20,6 +20,8 @@ mod process;
 mod privilege;
 
 mod pins;
+mod cgroup;
+mod sample;
 mod probe;
 mod offsets;
 

@@ -19,6 +19,15 @@ impl Owner {
         }
     }
 
+    /// Whether processes have the numbers here that they have in the kernel. In a namespace below
+    /// the first one they have others.
+    pub(crate) fn are_numbers_global() -> bool {
+        use std::os::unix::fs::MetadataExt;
+        // `PROC_PID_INIT_INO`.
+        const FIRST_NAMESPACE: u64 = 0xefff_fffc;
+        fs::metadata("/proc/self/ns/pid").is_ok_and(|of| of.ino() == FIRST_NAMESPACE)
+    }
+
     /// The pair as the first word of a region, `None` where nobody owns it.
     pub(crate) fn from_word(word: u64) -> Option<Self> {
         let pid = word as u32;

@@ -67,6 +67,29 @@ impl Heat {
         entries.collect()
     }
 
+    /// Heat of the model with this manifest, summed over the arrays that its engines had, by block
+    /// from `block_first` of the first of them on. Arrays with another cut are left out.
+    pub fn of_model(&self, manifest: [u64; 4]) -> Result<Vec<HeatEntry>, ReadError> {
+        let regions = self.regions()?;
+        let mut merged: Vec<HeatEntry> = Vec::new();
+        let mut cut = None;
+        for (array, region) in (0..).zip(&regions) {
+            let own = (region.block_first, region.block_count);
+            if region.manifest != manifest || region.generation == 0 || cut.unwrap_or(own) != own {
+                continue;
+            }
+            cut = Some(own);
+            let entries = self.entries(array)?;
+            merged.resize(entries.len(), HeatEntry::default());
+            for (sum, entry) in merged.iter_mut().zip(entries) {
+                let seen_ns = sum.seen_ns.max(entry.seen_ns);
+                *sum = add(*sum, entry);
+                sum.seen_ns = seen_ns;
+            }
+        }
+        Ok(merged)
+    }
+
     /// Counters of every tier, summed over processors.
     pub fn tiers(&self) -> Result<[TierStats; TIERS as usize], ReadError> {
         let processors = aya::util::nr_cpus().map_or(1, |count| count as u32);
@@ -121,10 +144,10 @@ impl Heat {
     }
 }
 
-/// Field by field; counters may wrap, sums of nonsense must not stop a reader.
-fn add(a: TierStats, b: TierStats) -> TierStats {
-    let mut sums = [0; TierStats::BYTES];
-    let (mut left, mut right) = (sums, sums);
+/// Word by word; counters may wrap, sums of nonsense must not stop a reader.
+fn add<T: Plain>(a: T, b: T) -> T {
+    let mut sums = vec![0; T::BYTES];
+    let (mut left, mut right) = (sums.clone(), sums.clone());
     a.put(&mut left);
     b.put(&mut right);
     for (sum, (a, b)) in sums
@@ -133,7 +156,7 @@ fn add(a: TierStats, b: TierStats) -> TierStats {
     {
         u64::get(a).wrapping_add(u64::get(b)).put(sum);
     }
-    TierStats::get(&sums)
+    T::get(&sums)
 }
 
 /// The ring buffer of rare events; it has one reader, so its pin belongs to the owner alone.

@@ -11,16 +11,18 @@ use std::path::{Path, PathBuf};
 
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use larder_abi::{HEAT_ARRAYS, Plain, SETTINGS_BYTES, Settings, VERSION};
-use larder_sys::bpf::{Access, PerfEvent};
+use larder_sys::bpf::Access;
 
 use crate::attach::Attacher;
 use crate::btf::Structs;
+use crate::cgroup;
 use crate::error::{ReadError, StartError, one_line};
 use crate::format::Tracefs;
 use crate::offsets::Found;
 use crate::pins::{Pins, heat_name, map_names, path_error};
 use crate::privilege;
 use crate::probe::PROBES;
+use crate::sample;
 
 /// The programs and maps, made by `cargo xtask bpf`; the build refuses one that is older than
 /// their sources.
@@ -28,12 +30,6 @@ const OBJECT: &[u8] = include_bytes!("../probes/larder.bpf.o");
 
 /// Entries of one heat array at most: 1 GiB of them.
 const ENTRIES_MAX: u32 = 1 << 24;
-
-/// Loads between two samples where the processor tells data addresses; it is no multiple of a
-/// loop's length.
-const LOADS_PER_SAMPLE: u64 = 20_011;
-/// The same in operations, of which IBS takes multiples of 16.
-const OPERATIONS_PER_SAMPLE: u64 = 0x4_0000;
 
 /// How to start.
 #[derive(Clone, Debug)]
@@ -132,10 +128,10 @@ fn load_and_attach(options: &Options, is_heat_kept: bool) -> Result<Report, Star
         .and_then(|_| Btf::parse(&type_bytes, Endianness::default()).ok());
     let tracefs = Tracefs::find();
     let found = Found::ask(structs.as_ref(), tracefs.as_ref());
-    let (samples, per_sample) = sample_event(u64::from(options.faults_per_sample.max(1)));
+    let samples = sample::event(options.faults_per_sample);
 
     let mut ebpf = load(options, &found, btf.as_ref())?;
-    write_settings(options, per_sample)?;
+    write_settings(options, samples.period)?;
     let processors = aya::util::online_cpus()
         .map_err(|(_, error)| path_error("read", Path::new("/sys/devices/system/cpu"), &error))?;
     let mut attacher = Attacher {
@@ -208,7 +204,7 @@ fn aligned(bytes: &[u8]) -> Vec<u8> {
 
 fn write_settings(options: &Options, sample_period: u64) -> Result<(), StartError> {
     let (cgroup_id, cgroup_level) = match &options.cgroup {
-        Some(folder) => cgroup(folder)?,
+        Some(folder) => cgroup::find(folder)?,
         None => (0, 0),
     };
     let settings = Settings {
@@ -236,68 +232,4 @@ fn write_settings(options: &Options, sample_period: u64) -> Result<(), StartErro
             path: options.pins.map("settings"),
             errno,
         })
-}
-
-/// Number and depth of a cgroup: the inode of its folder, and folders below the mount.
-fn cgroup(folder: &Path) -> Result<(u64, u32), StartError> {
-    use std::os::unix::fs::MetadataExt;
-    let of = |folder: &Path| {
-        fs::metadata(folder).map_err(|error| path_error("read cgroup", folder, &error))
-    };
-    let own = of(folder)?;
-    let mut level = 0;
-    let mut above = folder;
-    while let Some(parent) = above.parent() {
-        if of(parent)?.dev() != own.dev() {
-            break;
-        }
-        level += 1;
-        above = parent;
-    }
-    Ok((own.ino(), level))
-}
-
-/// The event of samples, and how many events one stands for: loads with the address of their data
-/// where the processor has such, else page faults.
-///
-/// Source: Linux, `tools/perf/util/mem-events.c`.
-fn sample_event(faults_per_sample: u64) -> (PerfEvent, u64) {
-    let units = Path::new("/sys/bus/event_source/devices");
-    let text = |path: &str| fs::read_to_string(units.join(path)).ok();
-    let number = |path: &str| text(path)?.trim().parse::<u32>().ok();
-    if let (Some(loads), Some(kind)) = (text("cpu/events/mem-loads"), number("cpu/type")) {
-        let field = |name: &str| {
-            let mut fields = loads
-                .trim()
-                .split(',')
-                .filter_map(|field| field.split_once('='));
-            let digits = fields
-                .find(|(key, _)| *key == name)?
-                .1
-                .trim_start_matches("0x");
-            u64::from_str_radix(digits, 16).ok()
-        };
-        let config = field("event").unwrap_or_default() | field("umask").unwrap_or_default() << 8;
-        let event = PerfEvent {
-            kind,
-            config,
-            config1: field("ldlat").unwrap_or(3),
-            period: LOADS_PER_SAMPLE,
-            precise: 2,
-            is_user_only: true,
-        };
-        return (event, LOADS_PER_SAMPLE);
-    }
-    if let Some(kind) = number("ibs_op/type") {
-        let event = PerfEvent {
-            kind,
-            config: 0,
-            config1: 0,
-            period: OPERATIONS_PER_SAMPLE,
-            precise: 0,
-            is_user_only: false,
-        };
-        return (event, OPERATIONS_PER_SAMPLE);
-    }
-    (PerfEvent::page_faults(faults_per_sample), faults_per_sample)
 }

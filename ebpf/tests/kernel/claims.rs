@@ -42,7 +42,24 @@ fn heat_of_a_dead_owner_goes_to_the_next_of_its_model() {
         assert_eq!(heir.get(1).touches, LEFT);
         let second = HeatArray::claim(&bench.pins, &workers::claim()).expect("one more");
         assert_ne!(second.array(), heir.array());
+        second.touch(1, 1);
+        let heat = Heat::open(&bench.pins).expect("readable");
+        let merged = heat.of_model(workers::claim().manifest).expect("readable");
+        assert_eq!((merged.len(), merged[1].touches), (16, LEFT + 1));
+        assert!(heat.of_model([5; 4]).expect("readable").is_empty());
         assert!(!second.is_heat_kept());
+    });
+}
+
+#[test]
+fn engines_with_process_numbers_of_their_own_are_refused() {
+    Bench::run(|bench| {
+        if bench.start().is_none() {
+            return;
+        }
+        // Of the processes that this thread starts from now on.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID).expect("root may");
+        bench.worker_passes("is_in_a_pid_namespace", 0, 0);
     });
 }
 
@@ -170,7 +187,10 @@ fn ranges_can_change_while_an_engine_runs() {
 
 #[test]
 fn without_pins_the_same_code_runs_on_own_memory() {
-    let array = HeatArray::private(4);
+    let array = HeatArray::private(&Claim {
+        block_count: 4,
+        ..workers::claim()
+    });
     array.touch(3, 2);
     array.touch(3, 1);
     assert_eq!(

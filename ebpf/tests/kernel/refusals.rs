@@ -116,6 +116,23 @@ fn nothing_started() {
 }
 
 #[test]
+fn no_cgroup() {
+    Bench::run(|bench| {
+        for (folder, words) in [
+            (bench.folder().to_path_buf(), "no cgroup of version 2"),
+            (bench.folder().join("nowhere"), "find "),
+        ] {
+            let options = Options {
+                cgroup: Some(folder),
+                ..bench.options()
+            };
+            refused(&options, words);
+            assert!(!bench.pins.root().exists(), "half a start is none");
+        }
+    });
+}
+
+#[test]
 fn no_entries_or_too_many() {
     Bench::run(|bench| {
         for entries in [0, u32::MAX] {

@@ -31,7 +31,8 @@ fn place() -> Option<Pins> {
 #[test]
 fn marks_blocks() {
     if place().is_some() {
-        larder_sys::usdt::block_touch(MANIFEST, MARKED.0, MARKED.1);
+        let array = HeatArray::private(&claim());
+        array.touch((MARKED.0 - claim().block_first) as usize, MARKED.1);
     }
 }
 
@@ -74,6 +75,13 @@ fn is_let_nowhere() {
         refused.to_string().contains("not allowed; join the group"),
         "{refused}"
     );
+}
+
+#[test]
+fn is_in_a_pid_namespace() {
+    let Some(pins) = place() else { return };
+    let refused = HeatArray::claim(&pins, &claim()).expect_err("numbers mean nothing here");
+    assert!(matches!(refused, ClaimError::PidNamespace), "{refused}");
 }
 
 #[test]
