@@ -3,12 +3,23 @@
 #![forbid(unsafe_code)]
 
 use std::error::Error;
+use std::process::ExitCode;
 
 use larder_abi::{RANGE_VIRTUAL, TIER_DRAM};
 use larder_ebpf::{Claim, DEFAULT_ROOT, HeatArray, Keep, Options, Pins, Range};
 use nix::time::{ClockId, clock_gettime};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match command() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let command = arguments.next().unwrap_or_default();
     let pins = Pins::new(arguments.next().unwrap_or_else(|| DEFAULT_ROOT.to_owned()));

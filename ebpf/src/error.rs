@@ -9,8 +9,8 @@ use nix::errno::Errno;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(
-        "start probes: {missing} missing; run as root, or give the binary \
-         `setcap cap_bpf,cap_perfmon,cap_chown,cap_fowner,cap_dac_override+ep`"
+        "start probes: {missing} missing; run as root, or with these capabilities and pins in a \
+         folder of your own"
     )]
     Privilege { missing: String },
     #[error(

@@ -239,4 +239,54 @@ mod tests {
         );
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
     }
+
+    /// The type information of the committed object, and the names of its functions.
+    fn object() -> (Vec<u8>, HashSet<String>) {
+        use object::{Object, ObjectSection, ObjectSymbol};
+        let elf = include_bytes!("../probes/larder.bpf.o").to_vec();
+        let file = object::File::parse(elf.as_slice()).expect("an object");
+        let btf = file.section_by_name(".BTF").expect("type information");
+        let names = file
+            .symbols()
+            .filter_map(|symbol| symbol.name().ok().map(str::to_owned));
+        (btf.data().expect("in the file").to_vec(), names.collect())
+    }
+
+    #[test]
+    fn every_program_of_the_table_is_in_the_object() {
+        let (_, names) = object();
+        for part in PROBES
+            .iter()
+            .flat_map(|probe| probe.forms.iter().copied().flatten())
+        {
+            assert!(names.contains(part.program), "{}", part.program);
+        }
+    }
+
+    #[test]
+    fn both_sides_have_one_layout() {
+        use larder_abi::{Event, HeatEntry, IoLatency, Range, Region, Settings, TierStats};
+        use std::mem::offset_of;
+        let (btf, _) = object();
+        let structs = crate::btf::Structs::parse(&btf).expect("type information");
+        macro_rules! check {
+            ($($type:ident { $($field:ident)* })*) => {
+                $($(assert_eq!(
+                    structs.offset(stringify!($type), stringify!($field)),
+                    Some(offset_of!($type, $field) as u32),
+                    "{}.{}", stringify!($type), stringify!($field)
+                );)*)*
+            };
+        }
+        check! {
+            HeatEntry { touches marks faults samples accesses errors seen_ns }
+            Region { owner_pid owner_start generation manifest block_first block_count ranges }
+            Range { start end block_bytes entry tier kind }
+            TierStats { faults filtered drops reclaim_ns ios media_errors }
+            IoLatency { ios errors nanos buckets }
+            Settings { version only_tgid cgroup_id cgroup_level sample_period stall_ns }
+            Event { at_ns kind tgid address detail array entry }
+            Offsets { request_q at_fault_address at_dram_hpa }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Where a test works: private mounts, started probes, other processes.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use larder_ebpf::{Options, Pins, Report, start};
 use nix::mount::{MsFlags, mount};
@@ -74,37 +74,35 @@ impl Bench {
         start_with(&self.options())
     }
 
-    /// Runs a test of `workers` in a process of its own, under `user` and `group`.
-    pub(crate) fn worker(&self, name: &str, user: u32, group: u32) -> Output {
-        use std::os::unix::process::CommandExt;
-        // The binary may lie where others cannot go.
+    /// Puts the binary where every user finds it and tells it where to work; the arguments that
+    /// make it run the test `name` of `workers`.
+    pub(crate) fn prepare_worker(&self, name: &str, pins: &Pins) -> (PathBuf, [String; 4]) {
         let program = self.folder.path().join("worker");
         std::fs::copy("/proc/self/exe", &program).expect("a copy of this binary");
         open_to_all(&program);
         let place = self.folder.path().join(crate::workers::PLACE);
-        std::fs::write(&place, self.pins.root().to_string_lossy().as_bytes()).expect("written");
-        Command::new(program)
-            .args([
-                "--exact",
-                &format!("workers::{name}"),
-                "--nocapture",
-                "--test-threads=1",
-            ])
-            .current_dir(self.folder.path())
-            .uid(user)
-            .gid(group)
-            .output()
-            .expect("the own binary runs")
+        std::fs::write(&place, pins.root().to_string_lossy().as_bytes()).expect("written");
+        let test = format!("workers::{name}");
+        let arguments = ["--exact", &test, "--nocapture", "--test-threads=1"];
+        (program, arguments.map(str::to_owned))
     }
 
+    /// Runs a test of `workers` in a process of its own, under `user` and `group`.
     pub(crate) fn worker_passes(&self, name: &str, user: u32, group: u32) {
-        let output = self.worker(name, user, group);
+        use std::os::unix::process::CommandExt;
+        let (program, arguments) = self.prepare_worker(name, &self.pins);
+        let mut command = Command::new(program);
+        command.args(arguments).uid(user).gid(group);
+        self.passes(&mut command).expect("the own binary runs");
+    }
+
+    /// Runs `command`, which must succeed; an error if it is not there.
+    pub(crate) fn passes(&self, command: &mut Command) -> std::io::Result<()> {
+        let output = command.current_dir(self.folder.path()).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success(),
-            "{text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}{errors}");
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What cannot work is refused in one line that says what to do.
 
 use std::os::unix::fs::chown;
+use std::process::Command;
 
 use larder_abi::{Plain, Settings};
 use larder_ebpf::{
@@ -33,6 +34,30 @@ fn no_bpf_file_system() {
 #[test]
 fn no_privileges() {
     Bench::run(|bench| bench.worker_passes("starts_without_privileges", NOBODY, NOBODY));
+}
+
+#[test]
+fn two_capabilities_are_enough() {
+    Bench::run(|bench| {
+        let folder = bench.pins.root().with_file_name("own");
+        std::fs::create_dir(&folder).expect("a folder");
+        chown(&folder, Some(NOBODY), Some(NOBODY)).expect("root may");
+        let pins = Pins::new(folder.join("larder"));
+        let (program, arguments) = bench.prepare_worker("starts_with_two_capabilities", &pins);
+        let user = NOBODY.to_string();
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
+        command.args([
+            "--inh-caps",
+            "+bpf,+perfmon",
+            "--ambient-caps",
+            "+bpf,+perfmon",
+        ]);
+        command.arg(program).args(arguments);
+        if let Err(error) = bench.passes(&mut command) {
+            println!("skipped: setpriv: {error}");
+        }
+    });
 }
 
 #[test]

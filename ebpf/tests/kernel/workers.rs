@@ -102,6 +102,26 @@ fn starts_without_privileges() {
 }
 
 #[test]
+fn starts_with_two_capabilities() {
+    let Some(pins) = place() else { return };
+    let options = larder_ebpf::Options {
+        pins: pins.clone(),
+        ..larder_ebpf::Options::at(0)
+    };
+    let report = start(&options).expect("cap_bpf and cap_perfmon are enough");
+    assert!(
+        crate::bench::is_attached(&report, "larder_fault"),
+        "{report:?}"
+    );
+    assert!(
+        crate::bench::is_attached(&report, "larder_io"),
+        "{report:?}"
+    );
+    HeatArray::claim(&pins, &claim()).expect("the pins are its own");
+    larder_ebpf::stop(&pins, larder_ebpf::Keep::Nothing).expect("the pins are its own");
+}
+
+#[test]
 fn workers_pass_when_nobody_runs_them() {
     Bench::run(|bench| assert!(bench.folder().is_dir()));
 }
