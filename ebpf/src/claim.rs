@@ -81,28 +81,32 @@ impl HeatArray {
                     entries: heat.entries() as u32,
                 });
             }
-            let word = &regions.entry(candidate.array)[OWNER];
+            let region = regions.entry(candidate.array);
             // Acquire pairs with the release of the owner before; release with the next one's.
-            if word
-                .compare_exchange(candidate.word, owner.word(), AcqRel, Acquire)
-                .is_err()
-            {
+            let taken =
+                region[OWNER].compare_exchange(candidate.word, owner.word(), AcqRel, Acquire);
+            if taken.is_err() {
                 continue;
             }
-            if !candidate.is_kept {
+            // Only now: others may have had it since the candidates were listed.
+            let is_kept = is_of_model(region, claim);
+            // Without ranges at first, so that no probe counts by those of the owner before.
+            write_body(region, claim);
+            if !is_kept {
                 clear(&heat);
             }
-            write_body(&regions, candidate.array, claim);
-            return Ok(Self {
+            let own = Self {
                 entries: claim.block_count as usize,
                 words: Words::Shared {
                     heat,
                     regions,
                     array: candidate.array,
                     owner,
-                    is_kept: candidate.is_kept,
+                    is_kept,
                 },
-            });
+            };
+            own.set_ranges(&claim.ranges);
+            return Ok(own);
         }
         Err(ClaimError::Full {
             arrays: HEAT_ARRAYS,
@@ -210,9 +214,8 @@ impl Drop for HeatArray {
 
 struct Candidate {
     array: usize,
-    /// What stands in its first word.
+    /// What stood in its first word.
     word: u64,
-    is_kept: bool,
 }
 
 /// Arrays without a living owner, in the order in which to try them.
@@ -224,40 +227,31 @@ fn candidates(regions: &ArrayWords, claim: &Claim) -> Vec<Candidate> {
         if Owner::from_word(word).is_some_and(Owner::is_alive) {
             continue;
         }
-        let generation = region[GENERATION].load(Relaxed);
-        let is_same = claim
-            .manifest
-            .iter()
-            .zip(&region[BODY..])
-            .all(|(a, b)| *a == b.load(Relaxed));
-        let numbers = [claim.block_first, claim.block_count];
-        let is_same_cut = numbers
-            .iter()
-            .zip(&region[BODY + 4..])
-            .all(|(a, b)| *a == b.load(Relaxed));
-        // An owner that died while writing leaves an odd generation: nothing there is certain.
-        let is_kept = generation != 0 && generation.is_multiple_of(2) && is_same && is_same_cut;
-        let rank = if is_kept {
+        let rank = if is_of_model(region, claim) {
             0
-        } else if generation == 0 {
+        } else if region[GENERATION].load(Relaxed) == 0 {
             1
         } else {
             2
         };
-        candidates.push((
-            rank,
-            Candidate {
-                array,
-                word,
-                is_kept,
-            },
-        ));
+        candidates.push((rank, Candidate { array, word }));
     }
     candidates.sort_by_key(|(rank, candidate)| (*rank, candidate.array));
     candidates
         .into_iter()
         .map(|(_, candidate)| candidate)
         .collect()
+}
+
+/// Whether the array holds heat of the same model, cut into the same blocks. An owner that died
+/// while writing leaves an odd generation: nothing there is certain.
+fn is_of_model(region: &[AtomicU64], claim: &Claim) -> bool {
+    let generation = region[GENERATION].load(Relaxed);
+    let [a, b, c, d] = claim.manifest;
+    let model = [a, b, c, d, claim.block_first, claim.block_count];
+    let mut words = model.iter().zip(&region[BODY..]);
+    let is_same = words.all(|(want, word)| *want == word.load(Relaxed));
+    generation != 0 && generation.is_multiple_of(2) && is_same
 }
 
 fn clear(heat: &ArrayWords) {
@@ -268,18 +262,16 @@ fn clear(heat: &ArrayWords) {
     }
 }
 
-fn write_body(regions: &ArrayWords, array: usize, claim: &Claim) {
-    let mut region = Region {
+/// Writes whose blocks they are, without ranges.
+fn write_body(words: &[AtomicU64], claim: &Claim) {
+    let region = Region {
         manifest: claim.manifest,
         block_first: claim.block_first,
         block_count: claim.block_count,
         ..Region::default()
     };
-    assert!(claim.ranges.len() <= RANGES, "{RANGES} ranges at most");
-    region.ranges[..claim.ranges.len()].copy_from_slice(&claim.ranges);
     let mut bytes = [0; Region::BYTES];
     region.put(&mut bytes);
-    let words = regions.entry(array);
     write_between(
         &words[GENERATION],
         &words[BODY..],

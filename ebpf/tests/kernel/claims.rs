@@ -98,6 +98,44 @@ fn all_arrays_can_be_taken_and_are_given_back() {
 }
 
 #[test]
+fn every_array_has_one_winner() {
+    Bench::run(|bench| {
+        if bench.start().is_none() {
+            return;
+        }
+        // More engines than arrays, each for a model of its own, again and again.
+        let claims = |number: u64| {
+            let mut won = 0;
+            for _ in 0..12 {
+                let Ok(array) = HeatArray::claim(&bench.pins, &other_model(number)) else {
+                    continue;
+                };
+                won += 1;
+                let before = array.get(7).touches;
+                assert!(array.is_heat_kept() || before == 0, "heat of another model");
+                array.touch(7, number + 1);
+                let found = array.get(7).touches;
+                assert_eq!(found, before + number + 1, "somebody else adds to it");
+                assert_eq!(found % (number + 1), 0, "heat of another model");
+            }
+            won
+        };
+        let won: u32 = std::thread::scope(|scope| {
+            let engines: Vec<_> = (0..12)
+                .map(|number| scope.spawn(move || claims(number)))
+                .collect();
+            engines
+                .into_iter()
+                .map(|engine| engine.join().expect("no engine fails"))
+                .sum()
+        });
+        assert!(won >= 12, "{won}");
+        let regions = status(&bench.pins).expect("readable").regions;
+        assert!(regions.iter().all(|region| region.region.owner_pid == 0));
+    });
+}
+
+#[test]
 fn heat_outlives_a_restart_of_the_probes() {
     Bench::run(|bench| {
         let Some(report) = bench.start() else { return };

@@ -4,9 +4,11 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use aya::programs::Program;
-use larder_abi::{RANGE_PHYSICAL, RANGE_VIRTUAL, TIER_DRAM, TIER_NVME};
+use larder_abi::{
+    EVENT_POISON, Offsets, Plain, RANGE_PHYSICAL, RANGE_VIRTUAL, TIER_CXL, TIER_DRAM, TIER_NVME,
+};
 use larder_ebpf::{
-    Claim, DeviceLatency, Heat, HeatArray, HeatEntry, Options, Range, Report, status,
+    Claim, DeviceLatency, Event, Events, Heat, HeatArray, HeatEntry, Options, Range, Report, status,
 };
 
 use crate::bench::{Bench, disk_folder, is_attached, mount_tracefs, start_with};
@@ -304,6 +306,102 @@ fn latency_of_devices_is_counted() {
             println!("skipped: {:?}", report.skipped);
         }
     });
+}
+
+/// There is no CXL here, so its program hangs on page faults, whose record has an address too.
+#[test]
+fn media_errors_find_their_block_and_are_told() {
+    Bench::run(|bench| {
+        if let Err(reason) = mount_tracefs() {
+            println!("skipped: {reason}");
+            return;
+        }
+        if bench.start().is_none() {
+            return;
+        }
+        let mut memory: Vec<u8> = Vec::with_capacity(4 * BLOCK);
+        let start = memory.as_ptr().addr() as u64;
+        let end = start + 4 * BLOCK as u64;
+        let range = Range {
+            start,
+            end,
+            block_bytes: BLOCK as u64,
+            entry: 5,
+            tier: TIER_CXL,
+            kind: RANGE_PHYSICAL,
+            reserved: 0,
+        };
+        let claim = Claim {
+            ranges: vec![range],
+            ..workers::claim()
+        };
+        let array = HeatArray::claim(&bench.pins, &claim).expect("an array");
+        let Some(attached) = poison_by_page_faults(bench) else {
+            return;
+        };
+        // Every fault of the machine is an error now: a few pages, before the ring is full.
+        memory.resize(16 * PAGE, 1);
+        drop(attached);
+        let events: Vec<Event> = Events::open(&bench.pins).expect("root may").collect();
+        let is_ours = |event: &&Event| (start..end).contains(&event.address);
+        let Some(event) = events.iter().find(is_ours) else {
+            panic!("none of {} events is of this memory", events.len());
+        };
+        assert_eq!((event.kind, event.entry), (EVENT_POISON, 5));
+        assert_eq!(
+            (Some(event.array), event.tgid),
+            (array.array(), std::process::id())
+        );
+        assert!(event.at_ns > 0 && event.detail > 0);
+        assert!(array.get(5).errors > 0);
+        let tiers = Heat::open(&bench.pins)
+            .and_then(|heat| heat.tiers())
+            .expect("readable");
+        assert!(tiers[TIER_CXL as usize].media_errors > 0);
+        assert_eq!(
+            Events::open(&bench.pins).expect("root may").count(),
+            0,
+            "read once"
+        );
+    });
+}
+
+/// Hangs the program of poison on page faults, over the maps that are pinned already, until what
+/// it returns is dropped.
+fn poison_by_page_faults(bench: &Bench) -> Option<aya::Ebpf> {
+    let offsets = Offsets {
+        at_poison_dpa: 16,
+        at_poison_hpa: 8,
+        ..Offsets::default()
+    };
+    let mut bytes = [0; <Offsets as Plain>::BYTES];
+    offsets.put(&mut bytes);
+    let names = [
+        "regions",
+        "events",
+        "tier_stats",
+        "settings",
+        "block_heat_0",
+        "block_heat_1",
+    ];
+    let paths = names.map(|name| bench.pins.root().join(name));
+    let mut loader = aya::EbpfLoader::new();
+    loader.override_global("OFFSETS", &bytes, true);
+    for (name, path) in names.iter().zip(&paths) {
+        loader.map_pin_path(name, path.as_path());
+    }
+    let object = include_bytes!("../../probes/larder.bpf.o").to_vec();
+    let mut ebpf = loader.load(&object).expect("the committed object");
+    let program = ebpf.program_mut("larder_cxl").expect("in the object");
+    let program: &mut aya::programs::TracePoint = program.try_into().expect("of this kind");
+    program.load().expect("verified");
+    match program.attach("exceptions", "page_fault_user") {
+        Ok(_) => Some(ebpf),
+        Err(error) => {
+            println!("skipped: {error}");
+            None
+        }
+    }
 }
 
 /// Also of those that hang on what this kernel does not have.
