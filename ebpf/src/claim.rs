@@ -113,6 +113,15 @@ impl HeatArray {
         })
     }
 
+    /// Claims a pinned array; where none can be had, gives one of its own and the reason, which is
+    /// to be said once.
+    pub fn claim_or_private(pins: &Pins, claim: &Claim) -> (Self, Option<ClaimError>) {
+        match Self::claim(pins, claim) {
+            Ok(array) => (array, None),
+            Err(error) => (Self::private(claim), Some(error)),
+        }
+    }
+
     /// An array in this process's own memory, which no probe adds to. Touches pass the mark
     /// `larder:block_touch`, so that a probe there counts them for an engine of the same model.
     pub fn private(claim: &Claim) -> Self {

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
-use larder_abi::{HEAT_ARRAYS, Plain, SETTINGS_BYTES, Settings, VERSION};
+use larder_abi::{HEAT_ARRAYS, HeatEntry, Plain, SETTINGS_BYTES, Settings, VERSION};
 use larder_sys::bpf::Access;
 
 use crate::attach::Attacher;
@@ -26,7 +26,7 @@ use crate::sample;
 
 /// The programs and maps, made by `cargo xtask bpf`; the build refuses one that is older than
 /// their sources.
-const OBJECT: &[u8] = include_bytes!("../probes/larder.bpf.o");
+const OBJECT: &[u8] = aya::include_bytes_aligned!("../probes/larder.bpf.o");
 
 /// Entries of one heat array at most: 1 GiB of them.
 const ENTRIES_MAX: u32 = 1 << 24;
@@ -96,6 +96,8 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     /// The maps are those of an earlier start, with their heat.
     pub is_heat_kept: bool,
+    /// Entries of each heat array; maps of an earlier start keep the number that they had.
+    pub entries: u32,
 }
 
 /// Loads the probes and pins them.
@@ -148,6 +150,7 @@ fn load_and_attach(options: &Options, is_heat_kept: bool) -> Result<Report, Star
         attached: Vec::new(),
         skipped: Vec::new(),
         is_heat_kept,
+        entries: entries(pins)?,
     };
     for probe in &PROBES {
         match attacher.probe(probe) {
@@ -189,17 +192,22 @@ fn load(options: &Options, found: &Found, btf: Option<&Btf>) -> Result<Ebpf, Sta
     for array in &arrays {
         loader.map_max_entries(array, options.entries);
     }
-    // The parser reads numbers of the object where they stand: they must be aligned.
-    let object = aligned(OBJECT);
-    loader.load(&object).map_err(|error| StartError::Load {
+    loader.load(OBJECT).map_err(|error| StartError::Load {
         reason: one_line(&error),
     })
 }
 
-/// The bytes at an address that numbers of any width may have.
-fn aligned(bytes: &[u8]) -> Vec<u8> {
-    // The allocator gives a buffer of this size an address that is a multiple of 16.
-    bytes.to_vec()
+/// Entries that the heat arrays have.
+fn entries(pins: &Pins) -> Result<u32, StartError> {
+    let name = heat_name(0);
+    let broken = |_: ReadError| StartError::BrokenPins {
+        path: pins.root().to_path_buf(),
+        map: heat_name(0),
+    };
+    let map = pins
+        .open(&name, HeatEntry::BYTES, Access::Read)
+        .map_err(broken)?;
+    Ok(map.info().entries)
 }
 
 fn write_settings(options: &Options, sample_period: u64) -> Result<(), StartError> {

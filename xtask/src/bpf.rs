@@ -14,6 +14,7 @@ mod digest;
 
 mod target;
 mod core_library;
+mod debian;
 
 mod btf_names;
 mod link;
@@ -36,12 +37,21 @@ pub(crate) struct Args {
     /// Folder with the source of Rust's `core`, of the very version of rustc (`.../library`).
     #[arg(long, env = "LARDER_CORE_SRC")]
     core: Option<PathBuf>,
+
+    /// Takes that source from Debian's package rust-src into the target folder, where this and
+    /// later runs find it.
+    #[arg(long, conflicts_with = "core")]
+    fetch: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let root = checkout::root()?;
     let compiler = Compiler::find()?;
-    let core = compiler.core_source(args.core.as_deref())?;
+    let fetched = compiler.fetched_source(&root);
+    if args.fetch {
+        debian::fetch(compiler.release(), &fetched)?;
+    }
+    let core = compiler.core_source(args.core.as_deref(), &fetched)?;
     let object = build(&root, &compiler, &core)?;
     let ebpf = root.join("ebpf");
     let committed = ebpf.join(digest::OBJECT);
@@ -67,7 +77,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     );
     let compiler = Compiler::find()?;
     let given = std::env::var_os("LARDER_CORE_SRC").map(PathBuf::from);
-    match compiler.core_source(given.as_deref()) {
+    match compiler.core_source(given.as_deref(), &compiler.fetched_source(root)) {
         Ok(core) => compare(root, &build(root, &compiler, &core)?, &digest),
         Err(reason) => {
             println!("skipped: the object of the probes was not made again: {reason}");

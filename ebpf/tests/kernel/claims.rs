@@ -1,8 +1,8 @@
 //! Heat arrays change hands; heat outlives engines and starts.
 
-use larder_ebpf::{Claim, ClaimError, Heat, HeatArray, Keep, Range, status, stop};
+use larder_ebpf::{Claim, ClaimError, Heat, HeatArray, Keep, Options, Range, status, stop};
 
-use crate::bench::{Bench, GROUP, NOBODY};
+use crate::bench::{Bench, GROUP, NOBODY, start_with};
 use crate::workers::{self, LEFT};
 
 fn other_model(number: u64) -> Claim {
@@ -146,8 +146,12 @@ fn heat_outlives_a_restart_of_the_probes() {
         let stopped = stop(&bench.pins, Keep::Maps).expect("stopped");
         assert_eq!(stopped.maps, 0);
         assert!(stopped.programs > 0 && stopped.links > 0);
-        let report = bench.start().expect("started before");
-        assert!(report.is_heat_kept);
+        let more = Options {
+            entries: 512,
+            ..bench.options()
+        };
+        let report = start_with(&more).expect("started before");
+        assert_eq!((report.is_heat_kept, report.entries), (true, 256));
         let array = HeatArray::claim(&bench.pins, &workers::claim()).expect("an array");
         assert_eq!(array.get(4).touches, 11);
         drop(array);

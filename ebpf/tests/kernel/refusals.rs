@@ -133,6 +133,12 @@ fn nothing_started() {
     Bench::run(|bench| {
         let error = Heat::open(&bench.pins).expect_err("nothing there");
         assert!(matches!(error, ReadError::NotStarted { .. }));
+        let (array, reason) = HeatArray::claim_or_private(&bench.pins, &workers::claim());
+        assert_eq!((array.array(), array.entries()), (None, 16));
+        assert!(matches!(
+            reason,
+            Some(ClaimError::Read(ReadError::NotStarted { .. }))
+        ));
         assert!(
             error.to_string().ends_with("run `larder heat start`"),
             "{error}"

@@ -38,11 +38,22 @@ impl Compiler {
         self.commit.get(..12).unwrap_or(&self.commit)
     }
 
-    /// Folder of the library sources: the one given, the toolchain's, or the distribution's.
-    pub(crate) fn core_source(&self, given: Option<&Path>) -> Result<PathBuf> {
+    pub(crate) fn release(&self) -> &str {
+        &self.release
+    }
+
+    /// Where the sources are put when they are fetched.
+    pub(crate) fn fetched_source(&self, root: &Path) -> PathBuf {
+        root.join("target").join(format!("core-{}", self.release))
+    }
+
+    /// Folder of the library sources: the one given, the toolchain's, the distribution's, or the
+    /// fetched one.
+    pub(crate) fn core_source(&self, given: Option<&Path>, fetched: &Path) -> Result<PathBuf> {
         let mut places: Vec<PathBuf> = given.map(Path::to_path_buf).into_iter().collect();
         places.push(self.sysroot.join("lib/rustlib/src/rust/library"));
         places.push(format!("/usr/src/rustc-{}/library", self.release).into());
+        places.push(fetched.to_path_buf());
         let mut found = places
             .iter()
             .filter(|place| place.join("core/src/lib.rs").is_file());
@@ -55,7 +66,7 @@ impl Compiler {
             .collect();
         bail!(
             "no source of Rust's core {} in {}: run `rustup component add rust-src`, or install \
-             the distribution's rust-src of this version, or name its folder with --core",
+             the distribution's rust-src of this version, or give --fetch or --core FOLDER",
             self.release,
             looked.join(", ")
         )
