@@ -74,7 +74,7 @@ macro_rules! media {
     };
 }
 
-pub(crate) const PROBES: [Probe; 10] = [
+pub(crate) const PROBES: [Probe; 11] = [
     Probe {
         name: "larder_fault",
         forms: &[
@@ -157,6 +157,16 @@ pub(crate) const PROBES: [Probe; 10] = [
                 },
             ],
         ],
+    },
+    Probe {
+        name: "larder_memcg",
+        forms: &[&[
+            part(
+                "larder_memc_beg",
+                Hook::Typed("mm_vmscan_memcg_reclaim_begin"),
+            ),
+            part("larder_memcg", Hook::Typed("mm_vmscan_memcg_reclaim_end")),
+        ]],
     },
     IO,
     media!("larder_cxl", "cxl_poison", at_poison_dpa, at_poison_hpa),

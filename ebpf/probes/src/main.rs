@@ -33,7 +33,7 @@ mod damon_aggregated;
 #[cfg(target_arch = "bpf")]
 mod mm_migrate_pages;
 #[cfg(target_arch = "bpf")]
-mod mm_vmscan_direct_reclaim;
+mod mm_vmscan_reclaim;
 #[cfg(target_arch = "bpf")]
 mod page_fault_user;
 #[cfg(target_arch = "bpf")]

@@ -8,6 +8,7 @@ mod bench;
 
 mod claims;
 mod counts;
+mod pressure;
 mod refusals;
 mod tools;
 mod workers;

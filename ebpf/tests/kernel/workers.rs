@@ -24,6 +24,10 @@ pub(crate) fn claim() -> Claim {
     }
 }
 
+/// File in the working folder that names a memory cgroup, and the limit of that.
+pub(crate) const GROUP_FILE: &str = "larder-cgroup";
+pub(crate) const GROUP_BYTES: u64 = 24 << 20;
+
 fn place() -> Option<Pins> {
     std::fs::read_to_string(PLACE).ok().map(Pins::new)
 }
@@ -119,6 +123,20 @@ fn starts_with_two_capabilities() {
     );
     HeatArray::claim(&pins, &claim()).expect("the pins are its own");
     larder_ebpf::stop(&pins, larder_ebpf::Keep::Nothing).expect("the pins are its own");
+}
+
+/// More than the cgroup holds goes through the page cache, so the process frees pages itself.
+#[test]
+fn writes_more_than_its_cgroup_holds() {
+    let Some(_) = place() else { return };
+    let group = std::fs::read_to_string(GROUP_FILE).expect("written by the other side");
+    let own = std::process::id().to_string();
+    std::fs::write(std::path::Path::new(&group).join("cgroup.procs"), own).expect("root may");
+    let mut file = tempfile::tempfile_in(crate::bench::disk_folder()).expect("a file on a disk");
+    let piece = vec![7u8; 1 << 20];
+    for _ in 0..3 * GROUP_BYTES >> 20 {
+        std::io::Write::write_all(&mut file, &piece).expect("written");
+    }
 }
 
 #[test]

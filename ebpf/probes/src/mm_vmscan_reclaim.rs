@@ -1,4 +1,5 @@
-//! `vmscan:mm_vmscan_direct_reclaim_begin` and `_end`: tasks that must free memory themselves.
+//! `vmscan:mm_vmscan_direct_reclaim_begin` and `_end`, and the same of `mm_vmscan_memcg_reclaim`:
+//! tasks that must free memory themselves, because the machine or their cgroup is full.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::{btf_tracepoint, tracepoint};
@@ -33,6 +34,19 @@ fn larder_recb_tp(_context: TracePointContext) -> u32 {
 #[tracepoint]
 fn larder_recl_tp(context: TracePointContext) -> u32 {
     end(record(&context, OFFSETS.load().at_reclaim_nr_reclaimed));
+    0
+}
+
+#[btf_tracepoint(function = "mm_vmscan_memcg_reclaim_begin")]
+fn larder_memc_beg(_context: BtfTracePointContext) -> i32 {
+    begin();
+    0
+}
+
+/// Argument: pages freed.
+#[btf_tracepoint(function = "mm_vmscan_memcg_reclaim_end")]
+fn larder_memcg(context: BtfTracePointContext) -> i32 {
+    end(context.arg(0));
     0
 }
 
