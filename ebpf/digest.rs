@@ -36,7 +36,7 @@ pub(crate) fn files(ebpf: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Digest of the files and the compiler, as a line of text.
+/// Digest of the files, as a line of text.
 pub(crate) fn digest(ebpf: &Path) -> io::Result<String> {
     // FNV-1a: it is to notice an edit, not to resist an attack.
     const PRIME: u64 = 0x0000_0100_0000_01b3;

@@ -23,6 +23,7 @@ use crate::pins::{Pins, heat_name, map_names, path_error};
 use crate::privilege;
 use crate::probe::PROBES;
 use crate::sample;
+use crate::stop;
 
 /// The programs and maps, made by `cargo xtask bpf`; the build refuses one that is older than
 /// their sources.
@@ -114,9 +115,14 @@ pub fn start(options: &Options) -> Result<Report, StartError> {
     let is_heat_kept = pins.check_maps()?;
     pins.create()?;
     let result = load_and_attach(options, is_heat_kept);
-    if result.is_err() && !is_heat_kept {
-        // Half a start is none. An error here would hide the one that matters.
-        let _ = crate::stop::remove_all(pins);
+    if result.is_err() {
+        // Half a start is none; heat that was there stays. An error here would hide the one that
+        // matters.
+        let _ = if is_heat_kept {
+            stop::remove_programs(pins)
+        } else {
+            stop::remove_all(pins)
+        };
     }
     result
 }

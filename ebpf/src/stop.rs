@@ -54,7 +54,7 @@ pub(crate) fn remove_all(pins: &Pins) -> Removed {
 }
 
 /// Links first: without them no program runs any more.
-fn remove_programs(pins: &Pins) -> Removed {
+pub(crate) fn remove_programs(pins: &Pins) -> Removed {
     let mut stopped = Stopped::default();
     for (folder, count) in [
         (pins.links(), &mut stopped.links),

@@ -147,6 +147,23 @@ fn nothing_started() {
 }
 
 #[test]
+fn a_failed_start_leaves_the_heat_of_an_earlier_one() {
+    Bench::run(|bench| {
+        if bench.start().is_none() {
+            return;
+        }
+        stop(&bench.pins, Keep::Maps).expect("stopped");
+        let options = Options {
+            cgroup: Some(bench.folder().to_path_buf()),
+            ..bench.options()
+        };
+        refused(&options, "no cgroup of version 2");
+        Heat::open(&bench.pins).expect("still there");
+        assert!(bench.start().expect("started before").is_heat_kept);
+    });
+}
+
+#[test]
 fn no_cgroup() {
     Bench::run(|bench| {
         for (folder, words) in [

@@ -134,7 +134,7 @@ fn writes_more_than_its_cgroup_holds() {
     std::fs::write(std::path::Path::new(&group).join("cgroup.procs"), own).expect("root may");
     let mut file = tempfile::tempfile_in(crate::bench::disk_folder()).expect("a file on a disk");
     let piece = vec![7u8; 1 << 20];
-    for _ in 0..3 * GROUP_BYTES >> 20 {
+    for _ in 0..(3 * GROUP_BYTES) >> 20 {
         std::io::Write::write_all(&mut file, &piece).expect("written");
     }
 }
