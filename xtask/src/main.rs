@@ -7,6 +7,8 @@ mod checkout;
 
 mod tidy;
 
+mod bpf;
+
 mod test;
 
 mod demo;
@@ -37,16 +39,18 @@ enum Task {
     Demo,
     /// Checks the house rules: sizes, arrows, unsafe fences, names and documents.
     Tidy,
+    /// Makes the object of the eBPF probes, or proves with --check that the committed one is it.
+    Bpf(bpf::Args),
     /// Writes a model of random weights, at disk speed, the same bytes for the same options.
     Synth(synth::Args),
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().task {
-        Task::Test(args) => test::run(&args),
-        Task::Demo => demo::run(),
-        Task::Tidy => tidy::run(),
-        Task::Synth(args) => synth::run(&args),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = if bpf::is_linker(&arguments) {
+        bpf::link(&arguments)
+    } else {
+        run(Cli::parse().task)
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,5 +58,15 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    match task {
+        Task::Test(args) => test::run(&args),
+        Task::Demo => demo::run(),
+        Task::Tidy => tidy::run(),
+        Task::Bpf(args) => bpf::run(&args),
+        Task::Synth(args) => synth::run(&args),
     }
 }

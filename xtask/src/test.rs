@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{checkout, tidy};
+use crate::{bpf, checkout, tidy};
 use tally::Tally;
 
 #[derive(clap::Args)]
@@ -64,6 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         const FMT: &[&str] = &["fmt", "--all", "--check"];
         stages.run("fmt", "cargo fmt --all --check", || cargo(&root, FMT))?;
         stages.run("tidy", "cargo xtask tidy", tidy::run)?;
+        stages.run("bpf", "cargo xtask bpf --check", || bpf::check(&root))?;
         const CLIPPY: &[&str] = &[
             "clippy",
             "--locked",

@@ -2,17 +2,18 @@
 //!
 //! Two things live here: memory that several parties use at once (spaces, slots, leases), so that
 //! no crate above ever makes a slice from an address, and the doors to the kernel (mappings,
-//! futex, files, io_uring). Only owning, safe types leave this crate.
+//! futex, files, io_uring, BPF). Only owning, safe types leave this crate.
 //!
 //! Modules in reading order; each may use those above it, never those below.
 //!
-//! UNSAFETY: memory mappings, futex and io_uring are raw kernel interfaces, and leases hand out
-//! slices of memory that the kernel or another thread has written before.
+//! UNSAFETY: memory mappings, futex, io_uring and BPF are raw kernel interfaces, and leases hand
+//! out slices of memory that the kernel or another thread has written before.
 #![expect(
     unsafe_code,
     reason = "raw kernel interfaces and shared memory, see UNSAFETY"
 )]
 
+pub mod bpf;
 pub mod futex;
 pub mod limits;
 pub mod lock;
@@ -21,6 +22,7 @@ pub mod newfile;
 pub mod random;
 pub mod signals;
 pub mod space;
+pub mod usdt;
 mod wake;
 
 pub mod slot;

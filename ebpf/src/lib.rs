@@ -1,0 +1,43 @@
+//! Heat through BPF: loads the probes, pins what they count into, and maps it.
+//!
+//! Three kinds of callers. `larder heat start|status|stop` calls [`start`], [`status`] and [`stop`]
+//! with privileges and exits: the kernel keeps what is pinned. An engine calls [`HeatArray::claim`]
+//! without any, as a member of the group that owns the pins, and adds its touches to its own array.
+//! Readers use [`Heat`] and can write nothing.
+//!
+//! This crate decides nothing about memory and knows no blocks but by number. The programs are in
+//! `probes`, the layouts in `abi`.
+//!
+//! Modules in reading order; each may use those above it, never those below.
+#![forbid(unsafe_code)]
+
+mod error;
+
+mod btf;
+mod format;
+mod notes;
+mod process;
+mod privilege;
+
+mod pins;
+mod cgroup;
+mod sample;
+mod probe;
+mod offsets;
+
+mod attach;
+mod stop;
+mod start;
+
+mod read;
+mod status;
+mod claim;
+
+pub use claim::{Claim, HeatArray};
+pub use error::{ClaimError, ReadError, StartError, StopError};
+pub use larder_abi::{Event, HeatEntry, IoLatency, Range, Region, Settings, TierStats};
+pub use pins::{DEFAULT_ROOT, Pins};
+pub use read::{DeviceLatency, Events, Heat};
+pub use start::{Attached, Options, Report, Skipped, start};
+pub use status::{ProgramStatus, RegionStatus, Status, status};
+pub use stop::{Keep, Stopped, stop};
