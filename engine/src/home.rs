@@ -23,6 +23,8 @@ pub struct Home {
     pub read: PathId,
     /// The node's side of the tier, which must be told of every object first.
     pub lent: Option<Arc<Lent>>,
+    /// The node of the model, whose link its weights come over too.
+    pub is_origin: bool,
     /// Used even where another tier would do better.
     pub is_forced: bool,
 }

@@ -11,11 +11,12 @@
 //! set, the others stream through the ring. Nothing is ever compacted, and no hole is lost.
 //!
 //! A model with experts keeps its other blocks first: they are fixed up to a limit, all of them if
-//! that leaves room for experts, and equal frames for experts fill what is left up to the border.
+//! that leaves room for a token's picks and the KV that cannot be elsewhere, and equal frames for
+//! experts fill what is left up to the border. KV drives experts out, never those blocks.
 
 use crate::backend::work::WorkShape;
 use crate::kv::KvLayout;
-use larder_pool::units::{GRANULE, SLICE_TOKENS};
+use larder_pool::units::{BlockId, GRANULE, SLICE_TOKENS};
 
 /// Rows of the permanent work area.
 pub const BASE_ROWS: usize = 4;
@@ -182,17 +183,6 @@ impl Needs {
         }
     }
 
-    /// KV that the fast tier is divided for: the whole context, or half the tier at most where
-    /// KV has another home.
-    fn kv_reserve(&self, space_bytes: u64) -> u64 {
-        if self.kv_has_home {
-            let half = (space_bytes / 2).max(self.kv_least());
-            self.kv_bytes().min(half)
-        } else {
-            self.kv_bytes()
-        }
-    }
-
     /// Slices that a step of `rows` rows appends to, and those that stream meanwhile. Steps of the
     /// permanent work area never cross a border between slices.
     fn tails_bytes(&self, rows: usize) -> u64 {
@@ -241,7 +231,7 @@ impl Layout {
             None => ring_start + needs.dense_bytes() + beside > space_bytes,
             Some(experts) => {
                 let experts = experts.good_bytes().min(experts.bytes());
-                let least = needs.kv_reserve(space_bytes) + experts;
+                let least = needs.kv_least() + experts;
                 ring_start + needs.dense_bytes() + least > space_bytes
             }
         };
@@ -285,8 +275,8 @@ impl Layout {
             end
         } else {
             let good = experts.good_bytes().min(self.space_bytes / 4);
-            let reserve = self.needs.kv_reserve(self.space_bytes);
-            let room = self.space_bytes.saturating_sub(reserve + self.fixed_start);
+            let beside = self.needs.kv_least() + self.fixed_start;
+            let room = self.space_bytes.saturating_sub(beside);
             let least = good.clamp(experts.least_bytes(), room.max(experts.least_bytes()));
             let limit = self.fixed_start + room.saturating_sub(least);
             self.fixed_start + self.fixed_bytes(limit)
@@ -304,6 +294,17 @@ impl Layout {
     /// Block `index` is in the fixed set while fixed blocks may reach up to `border`.
     pub fn is_fixed(&self, index: usize, border: u64) -> bool {
         self.addresses[index] + self.needs.blocks[index] <= border.min(self.fixed_limit)
+    }
+
+    /// Blocks that stream when KV is at its longest, in the order of their use, then the experts.
+    pub fn streamed(&self) -> impl Iterator<Item = BlockId> {
+        let border = self.kv_border(self.needs.context, 0);
+        let dense = (0..self.needs.blocks.len()).filter(move |&at| !self.is_fixed(at, border));
+        let first = self.needs.blocks.len();
+        let experts = self.needs.experts.map_or(0, |experts| experts.count);
+        dense
+            .chain(first..first + experts)
+            .map(|index| BlockId::new(index as u32))
     }
 
     /// Bytes of the fixed set below `border`.

@@ -207,13 +207,14 @@ impl Session {
             .map(|file| file.path())
     }
 
-    /// The paths into the fast tier: the origin's, then one per home, each with its limit and the
-    /// bytes that its tier can hold of what a step reads.
+    /// The paths into the fast tier: the origin's, then one per home that is reached over a link of
+    /// its own, each with its limit and the bytes that its tier can hold of what a step reads.
     pub fn inward(&self) -> Vec<Inward> {
         let is_packed = matches!(self.manifest.origin, Origin::Objects(_));
         let kv = self.layout.needs().kv.bytes_for(self.resolved.context);
         let origin = (PathId::new(0), u64::MAX);
-        let homes = self.homes.list.iter().map(|home| {
+        let beside = self.homes.list.iter().filter(|home| !home.is_origin);
+        let homes = beside.map(|home| {
             let held = if is_packed { u64::MAX } else { kv };
             (home.read, home.space.len().min(held))
         });

@@ -46,23 +46,30 @@ impl Supply {
         }
     }
 
-    /// Homes the blocks on the lower tiers: tier n in proportion to `rates[n]` beside the origin's
-    /// `rate`. `reserve` bytes of each home are left alone.
+    /// Homes the blocks `streamed`, in the order of their use, on the lower tiers: tier n in
+    /// proportion to `rates[n]` beside the origin's `rate`. `reserve` bytes of each home are left
+    /// alone.
     #[must_use]
-    pub fn with_homes(mut self, rate: f64, rates: &[f64], reserve: u64) -> Self {
-        let all: f64 = rate + rates.iter().sum::<f64>();
-        // Each tier gets the next block when it is furthest behind its share.
-        let mut given = vec![0.0; rates.len() + 1];
-        let shares: Vec<f64> = rates.iter().chain([&rate]).map(|rate| rate / all).collect();
-        let next = (1..=self.specs.len()).map(|count| {
-            let behind = |tier: &usize| shares[*tier] * count as f64 - given[*tier];
-            let tier = (0..shares.len())
-                .max_by(|a, b| behind(a).total_cmp(&behind(b)))
-                .expect("the origin is one of them");
-            given[tier] += 1.0;
-            (tier < rates.len()).then_some(tier as u8)
-        });
-        self.assigned = next.collect();
+    pub fn with_homes(
+        mut self,
+        streamed: impl Iterator<Item = BlockId>,
+        rate: f64,
+        rates: &[f64],
+        reserve: u64,
+    ) -> Self {
+        let mut assigned = vec![None; self.specs.len()];
+        // Each block goes where it would have come over the link first.
+        let mut busy = vec![0.0; rates.len() + 1];
+        for block in streamed {
+            let bytes = self.bytes(block) as f64;
+            let ends = rates.iter().chain([&rate]).zip(&busy);
+            let ends = ends.map(|(rate, busy)| busy + bytes / rate);
+            let first = ends.enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b));
+            let (tier, end) = first.expect("the origin is one of them");
+            busy[tier] = end;
+            assigned[block.index()] = (tier < rates.len()).then_some(tier as u8);
+        }
+        self.assigned = assigned.into();
         self.reserve = reserve;
         self
     }

@@ -1,42 +1,65 @@
 //! `cargo xtask demo`: the main job on a model of our own, on any machine.
 //!
-//! A trained model tells a story while its weights stream over a slow link under a budget of a
-//! third of their size; then the same story is told without a budget, and both must be equal.
+//! A memory node starts on loopback and takes a model with experts. An engine that has no file of
+//! it tells a story: a third of the weights' bytes in its fast tier, the rest of the weights and
+//! the KV in a spill folder and at the node, over links of 20 MB/s. Then the same story is told
+//! from the file without a budget, and both must be equal.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::checkout;
 
-const MODEL: &str = "engine/assets/larder-story.gguf";
+const MODEL: &str = "engine/assets/larder-story-moe.gguf";
+const NAME: &str = "remote://larder-story-moe";
 const PROMPT: &str = "Once there was a cook named Mira who kept a larder under the stairs.";
 /// Tokens of a whole story.
 const COUNT: &str = "200";
 const CONTEXT: &str = "256";
-const LINK: &str = "origin,limit=20MB/s";
+const LIMIT: &str = "limit=20MB/s";
 
 pub(crate) fn run() -> Result<()> {
     let root = checkout::root()?;
     build(&root)?;
     let larder = root.join("target/release/larder");
-    let weights = std::fs::metadata(root.join(MODEL)).context(MODEL)?.len();
+    let model = root.join(MODEL);
+    let model = model.to_str().context("the path of the checkout is text")?;
+    let weights = std::fs::metadata(model).context(MODEL)?.len();
     let fast = (weights / 3).to_string();
-    println!("A model of {weights} bytes tells a story under a budget of {fast} bytes for its");
-    println!("weights, KV and work buffers together; whatever the budget does not hold streams");
-    println!("over a link of 20 MB/s, every token. Then the same without a budget, to compare.\n");
+    // The engine works in a folder of its own, out of reach of the model.
+    let view = tempfile::tempdir().context("a folder for the engine")?;
+    println!("A memory node on loopback takes a model of {weights} bytes. An engine without the");
+    println!(
+        "file tells a story with {fast} bytes for weights, KV and work buffers together; what"
+    );
+    println!(
+        "does not fit streams from the node and a spill folder, each over a link of 20 MB/s.\n"
+    );
 
-    let limited = ["--fast", fast.as_str(), "--tier", LINK];
+    let node = Node::start(&larder)?;
+    let remote = format!("remote={}", node.address);
+    let status = Command::new(&larder)
+        .args(["load", model, "--into", &remote])
+        .stdin(Stdio::null())
+        .status()
+        .context("start larder load")?;
+    ensure!(status.success(), "larder load: {status}");
+    println!();
+    let remote = format!("{remote},{LIMIT}");
+    let spill = format!("nvme=spill,16MiB,{LIMIT}");
+    let limited = ["--fast", &fast, "--tier", &spill, "--tier", &remote];
     print!("{PROMPT}");
-    let told = tell(&root, &larder, &limited, Some(&mut std::io::stdout()))?;
-    let free = tell(&root, &larder, &[], None)?;
+    let out = &mut std::io::stdout();
+    let told = tell(view.path(), &larder, NAME, &limited, Some(out))?;
+    let free = tell(view.path(), &larder, model, &[], None)?;
     ensure!(
         told == free,
         "the budget changed the story; without it:\n{free}"
     );
-    println!("The story without a budget is the same, bit for bit.");
+    println!("The story from the file, without a budget, is the same, bit for bit.");
     Ok(())
 }
 
@@ -54,10 +77,58 @@ fn build(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A memory node of its own process, ended when dropped.
+struct Node {
+    child: Child,
+    /// Such as `tcp://127.0.0.1:40000`.
+    address: String,
+}
+
+impl Node {
+    fn start(larder: &Path) -> Result<Self> {
+        let child = Command::new(larder)
+            .args(["node", "--listen", "tcp://127.0.0.1:0", "--mem", "32MiB"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("start {}", larder.display()))?;
+        let mut node = Self {
+            child,
+            address: String::new(),
+        };
+        let said = node
+            .child
+            .stderr
+            .take()
+            .context("the node has standard error")?;
+        let mut lines = BufReader::new(said).lines();
+        let line = lines.next().context("the node says where it is")??;
+        let Some((_, address)) = line.rsplit_once(" at ") else {
+            bail!("larder node: {line}");
+        };
+        address.clone_into(&mut node.address);
+        // Whatever else it says goes on to our own standard error.
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                eprintln!("{line}");
+            }
+        });
+        Ok(node)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// The story, shown as it comes if `show` is given; then the report is shown too.
 fn tell(
-    root: &Path,
+    view: &Path,
     larder: &Path,
+    model: &str,
     engine: &[&str],
     mut show: Option<&mut dyn Write>,
 ) -> Result<String> {
@@ -69,7 +140,7 @@ fn tell(
     let mut child = Command::new(larder)
         .args([
             "run",
-            MODEL,
+            model,
             "-p",
             PROMPT,
             "-n",
@@ -78,7 +149,7 @@ fn tell(
             CONTEXT,
         ])
         .args(engine)
-        .current_dir(root)
+        .current_dir(view)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(report)

@@ -67,6 +67,7 @@ impl Bench {
             write: PathId::new(0),
             read: PathId::new(1),
             lent: None,
+            is_origin: false,
             is_forced: false,
         };
         let homes = Homes {

@@ -69,7 +69,8 @@ impl Session {
         let mut supply = Supply::new(Arc::clone(&mover), PathId::new(0), homes.clone(), specs);
         if matches!(manifest.origin, Origin::Objects(_)) {
             let reserve = needs.kv.bytes_for(resolved.context);
-            supply = supply.with_homes(tiers.origin_rate, &tiers.weight_rates, reserve);
+            let (rate, rates) = (tiers.origin_rate, &tiers.weight_rates);
+            supply = supply.with_homes(layout.streamed(), rate, rates, reserve);
         }
 
         let work = WorkBuffers::new(&needs.work, BASE_ROWS, BASE_ROWS, &space, Space::alloc_low)

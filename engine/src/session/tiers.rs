@@ -101,8 +101,9 @@ impl Tiers {
                 .push(limit.map_or(REMOTE_GUESS, BytesPerSec::get));
             let home = tiers.homes.last_mut().expect("added just now");
             (home.lent, home.is_forced) = (Some(lent), link.is_forced);
+            home.is_origin = nodes.origin == Some(index);
         }
-        tiers.sort(nodes);
+        tiers.sort();
         tiers.limits = tiers.paths.iter().map(|path| path.limit).collect();
         Ok(tiers)
     }
@@ -159,20 +160,19 @@ impl Tiers {
             write: PathId::new(first),
             read: PathId::new(first + 1),
             lent: None,
+            is_origin: false,
             is_forced: false,
         });
         self.paths.extend([write, read]);
     }
 
     /// The fastest home first.
-    fn sort(&mut self, nodes: &Nodes) {
+    fn sort(&mut self) {
         let mut both: Vec<(f64, Home)> = self.rates.drain(..).zip(self.homes.drain(..)).collect();
         both.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         for (rate, home) in both {
-            let origin = nodes.origin.map(|node| nodes.links[node].client.address());
-            let address = home.lent.as_ref().map(|lent| lent.address());
-            let is_origin = address.is_some() && address == origin;
-            self.weight_rates.push(if is_origin { 0.0 } else { rate });
+            self.weight_rates
+                .push(if home.is_origin { 0.0 } else { rate });
             self.rates.push(rate);
             self.homes.push(home);
         }
