@@ -16,8 +16,8 @@ mod prompt;
 mod report;
 
 mod inspect;
-mod load;
 mod names;
+mod load;
 mod node;
 mod plan;
 mod run;

@@ -6,8 +6,8 @@
 //! for a home there, and stream back for every step.
 
 pub mod kept;
-mod sequence;
 mod stream;
+mod sequence;
 
 pub use sequence::Sequence;
 

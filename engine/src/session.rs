@@ -6,12 +6,12 @@
 mod fast;
 mod generate;
 mod nodes;
-mod open;
 mod prefix;
 mod probe;
 mod resolve;
 mod score;
 mod tiers;
+mod open;
 
 pub use generate::{GenerateOptions, Generated, PathUse, StopReason};
 pub use nodes::{NodeLink, Nodes, NodesError, SCHEME, connect, no_model};

@@ -30,14 +30,9 @@ pub struct Supply {
 
 impl Supply {
     /// Weights that only ever come from the origin.
-    pub fn new(
-        mover: Arc<Mover>,
-        origin: PathId,
-        homes: Homes,
-        specs: Vec<Arc<BlockSpec>>,
-    ) -> Self {
+    pub fn new(origin: PathId, homes: Homes, specs: Vec<Arc<BlockSpec>>) -> Self {
         Self {
-            mover,
+            mover: Arc::clone(&homes.mover),
             origin,
             homes,
             specs: specs.into(),

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -160,7 +160,7 @@ fn a_node_that_restarts_is_an_error_never_other_bytes() {
         "remote://larder-story",
         &["--fast", "700KiB", "--tier", &slow],
     );
-    let running = Command::new(LARDER)
+    let mut running = Command::new(LARDER)
         .args(arguments)
         .current_dir(folder.path())
         .stdin(Stdio::null())
@@ -168,7 +168,10 @@ fn a_node_that_restarts_is_an_error_never_other_bytes() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("larder starts");
-    std::thread::sleep(std::time::Duration::from_millis(700));
+    // The text has begun.
+    let mut first = [0];
+    let out = running.stdout.as_mut().expect("piped");
+    out.read_exact(&mut first).expect("text");
     let port = node.address.rsplit_once(':').expect("a port").1.to_owned();
     drop(node);
     let listen = format!("tcp://127.0.0.1:{port}");

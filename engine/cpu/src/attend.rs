@@ -242,18 +242,23 @@ impl Call<'_> {
             }
         }
         for (i, acc) in acc.chunks_exact(pad).enumerate() {
-            // SAFETY: each (row, KV head) belongs to one task.
-            let out = unsafe { self.out.part(at(i), dim) };
-            if self.is_last {
-                for (out, acc) in out.iter_mut().zip(acc) {
-                    *out = acc / state[i].sum;
-                }
-            } else {
-                out.copy_from_slice(&acc[..dim]);
-                // SAFETY: as above.
-                let soft = unsafe { self.soft.part(at(i) / dim * 2, 2) };
-                soft.copy_from_slice(&[state[i].max, state[i].sum]);
+            self.save(at(i), &acc[..dim], state[i]);
+        }
+    }
+
+    /// Gives the output of the query at element `at`, or its sums if more segments come.
+    fn save(&self, at: usize, acc: &[f32], state: Softmax) {
+        // SAFETY: each (row, KV head) belongs to one task.
+        let out = unsafe { self.out.part(at, acc.len()) };
+        if self.is_last {
+            for (out, acc) in out.iter_mut().zip(acc) {
+                *out = acc / state.sum;
             }
+        } else {
+            out.copy_from_slice(acc);
+            // SAFETY: as above.
+            let soft = unsafe { self.soft.part(at / acc.len() * 2, 2) };
+            soft.copy_from_slice(&[state.max, state.sum]);
         }
     }
 

@@ -22,13 +22,12 @@ impl OpenModel {
     pub(super) fn open(path: &Path, engine: &SessionOptions) -> Result<Self, CliError> {
         let mut nodes = Nodes::connect(engine).map_err(SessionError::from)?;
         let name = path.to_str().and_then(|path| path.strip_prefix(SCHEME));
-        let (container, manifest) = match name {
-            Some(name) => nodes.open_model(name).map_err(SessionError::from)?,
-            None => {
-                let container = Container::open(path)?;
-                let manifest = Manifest::from_container(&container)?;
-                (container, manifest)
-            }
+        let (container, manifest) = if let Some(name) = name {
+            nodes.open_model(name).map_err(SessionError::from)?
+        } else {
+            let container = Container::open(path)?;
+            let manifest = Manifest::from_container(&container)?;
+            (container, manifest)
         };
         let tokenizer = Tokenizer::open(&container).map_err(CliError::from);
         Ok(Self {

@@ -117,6 +117,46 @@ pub(super) fn notes(session: &Session) -> Vec<String> {
     notes
 }
 
+/// What nothing could beat, and what sets it.
+struct Bounds {
+    tok_s: f64,
+    by: String,
+    /// With a cache of experts that knows the future.
+    optimum_tok_s: f64,
+    is_estimated: bool,
+    /// Bytes that had to come over the paths, for all steps.
+    need: f64,
+}
+
+impl Bounds {
+    /// Of `steps` steps behind `first` tokens.
+    fn new(session: &Session, first: u64, steps: usize, probes: Probes) -> Self {
+        let probed = (probes.origin_before, probes.origin_after);
+        let paths = path_bounds(&session.inward(), probed);
+        let memory = Bandwidth::memory(probes.memory);
+        let mut step = demand(session);
+        let positions = first..first + steps as u64;
+        let (lru, optimal) = replay(session, &step, first + steps as u64 / 2, steps);
+        step.missed_bytes = optimal;
+        let (optimum_tok_s, _) = step.bound(positions.clone(), &paths, memory);
+        step.missed_bytes = lru;
+        let (tok_s, by) = step.bound(positions.clone(), &paths, memory);
+        let is_estimated = if by == MEMORY {
+            memory.origin == Origin::Estimated
+        } else {
+            let mut paths = paths.iter();
+            paths.any(|path| path.bandwidth.origin == Origin::Estimated)
+        };
+        Self {
+            tok_s,
+            by,
+            optimum_tok_s,
+            is_estimated,
+            need: positions.map(|position| step.need_bytes(position)).sum(),
+        }
+    }
+}
+
 impl RunReport {
     pub(super) fn new(
         session: &Session,
@@ -128,30 +168,12 @@ impl RunReport {
     ) -> Self {
         let seconds = made.decode.as_secs_f64();
         let per_second = |amount: f64| (made.decode_steps > 0).then(|| amount / seconds);
-        let inward = session.inward();
-        let paths = path_bounds(&inward, (probes.origin_before, probes.origin_after));
-        let memory = Bandwidth::memory(probes.memory);
-        let mut step = demand(session);
-        let first = prompt_tokens as u64;
-        let positions = first..first + made.decode_steps as u64;
-        let middle = first + made.decode_steps as u64 / 2;
-        let (lru, optimal) = replay(session, &step, middle, made.decode_steps);
-        step.missed_bytes = optimal;
-        let (optimum_tok_s, _) = step.bound(positions.clone(), &paths, memory);
-        step.missed_bytes = lru;
-        let (bound_tok_s, bound_by) = step.bound(positions.clone(), &paths, memory);
-        let is_estimated = if bound_by == MEMORY {
-            memory.origin == Origin::Estimated
-        } else {
-            let mut paths = paths.iter();
-            paths.any(|path| path.bandwidth.origin == Origin::Estimated)
-        };
+        let bounds = Bounds::new(session, prompt_tokens as u64, made.decode_steps, probes);
         let decode_tok_s = per_second(made.decode_steps as f64);
         let of = |bound: f64| {
-            let speed = decode_tok_s.filter(|_| !is_estimated);
+            let speed = decode_tok_s.filter(|_| !bounds.is_estimated);
             speed.map(|speed| speed / bound)
         };
-        let need: f64 = positions.map(|position| step.need_bytes(position)).sum();
         let counters = session.stager().counters();
         let names = session.mover().paths().iter().map(|path| path.name.clone());
         let names: Vec<String> = names.collect();
@@ -161,9 +183,8 @@ impl RunReport {
         if let Some((into, out)) = session.copied_bytes() {
             bytes_moved.extend([("dram>hbm".to_owned(), into), ("hbm>dram".to_owned(), out)]);
         }
-        let arrived = inward
-            .iter()
-            .map(|path| made.decode_paths[path.path.index()].bytes);
+        let inward = session.inward().into_iter();
+        let arrived = inward.map(|path| made.decode_paths[path.path.index()].bytes);
         let arrived: u64 = arrived.sum();
         let busiest = made.decode_paths.iter().map(|path| path.busy).max();
         Self {
@@ -178,7 +199,7 @@ impl RunReport {
             fast_bytes: session.space().peak_bytes(),
             peak_bytes: peak_bytes.max(resident_bytes()),
             bytes_moved,
-            bytes_over_need: (need > 0.0).then(|| arrived as f64 / need),
+            bytes_over_need: (bounds.need > 0.0).then(|| arrived as f64 / bounds.need),
             hits: counters.hits,
             misses: counters.misses,
             stall_ms: counters.stall.as_secs_f64() * 1e3,
@@ -188,11 +209,11 @@ impl RunReport {
                 .zip(&made.decode_paths)
                 .filter_map(|(name, path)| Some((name, per_second(path.bytes as f64 / 1e6)?)))
                 .collect(),
-            bound_tok_s,
-            bound_by,
-            estimated: is_estimated,
-            of_bound: of(bound_tok_s),
-            of_optimum: of(optimum_tok_s),
+            of_bound: of(bounds.tok_s),
+            of_optimum: of(bounds.optimum_tok_s),
+            bound_tok_s: bounds.tok_s,
+            bound_by: bounds.by,
+            estimated: bounds.is_estimated,
             backend: session.backend_name(),
             cpu: larder_cpu::isa::cpu_flags(),
             notes: notes(session),

@@ -79,61 +79,99 @@ pub(super) fn parse_tier(text: &str, whole: impl FnOnce() -> u64) -> Result<Tier
             pair.ok_or_else(|| wrong(format!("'{field}' has no value")))
         })
         .collect::<Result<_, _>>()?;
-    let options = |known: &[&str]| read_options(text, &given, known);
+    let spec = Spec {
+        text,
+        second,
+        given,
+    };
     match (name, value) {
         ("origin", None) => Ok(TierSpec::Origin {
-            limit: options(&["limit"])?.limit,
+            limit: spec.options(&["limit"])?.limit,
         }),
         ("origin", Some(_)) => Err(wrong("origin is the model files, no value".to_owned())),
-        ("dram", Some(value)) => {
-            let bytes = parse_size(value, whole).map_err(wrong)?;
-            let Options { node, limit, .. } = options(&["node", "limit"])?;
-            Ok(TierSpec::Dram { bytes, node, limit })
-        }
-        ("dram", None) => Err(wrong("give its size, dram=8GiB".to_owned())),
-        ("hbm", Some("sim")) => {
-            let size = second.ok_or_else(|| wrong("give its size, hbm=sim,2GiB".to_owned()))?;
-            let bytes = parse_size(size, whole).map_err(wrong)?;
-            let limit = options(&["limit"])?.limit;
-            Ok(TierSpec::Hbm { bytes, limit })
-        }
-        ("hbm", _) => Err(wrong(
-            "this build has no CUDA; give hbm=sim,SIZE for a simulated device".to_owned(),
-        )),
-        ("nvme", Some(folder)) if !folder.is_empty() => {
-            let size = second.ok_or_else(|| wrong(format!("give its size, nvme={folder},8GiB")))?;
-            let bytes = parse_size(size, || 0).map_err(wrong)?;
-            if bytes == 0 {
-                return Err(wrong(format!(
-                    "'{size}' is no size of a folder; give bytes"
-                )));
-            }
-            let (folder, limit) = (folder.into(), options(&["limit"])?.limit);
-            Ok(TierSpec::Nvme {
-                folder,
-                bytes,
-                limit,
-            })
-        }
-        ("nvme", _) => Err(wrong(
-            "give its folder and size, nvme=/var/spill,8GiB".to_owned(),
-        )),
-        ("remote", Some(place)) => {
-            let address = parse_address(place).map_err(wrong)?;
-            let Options {
-                token_file,
-                is_forced,
-                limit,
-                ..
-            } = options(&["token-file", "force", "limit"])?;
-            Ok(TierSpec::Remote {
-                address,
-                token_file,
-                is_forced,
-                limit,
-            })
-        }
+        ("dram" | "hbm", value) => spec.fast(name, value, whole),
+        ("nvme", folder) => spec.nvme(folder.unwrap_or_default()),
+        ("remote", Some(place)) => spec.remote(place),
         _ => Err(wrong(format!("unknown tier '{name}'; known are {TIERS}"))),
+    }
+}
+
+/// A specification, cut into its fields.
+struct Spec<'a> {
+    text: &'a str,
+    /// The size behind the place.
+    second: Option<&'a str>,
+    given: Vec<(&'a str, &'a str)>,
+}
+
+impl Spec<'_> {
+    fn wrong(&self, what: impl std::fmt::Display) -> String {
+        format!("--tier {}: {what}", self.text)
+    }
+
+    fn options(&self, known: &[&str]) -> Result<Options, String> {
+        read_options(self.text, &self.given, known)
+    }
+
+    /// A tier where kernels read.
+    fn fast(
+        &self,
+        name: &str,
+        value: Option<&str>,
+        whole: impl FnOnce() -> u64,
+    ) -> Result<TierSpec, String> {
+        let size = |text| parse_size(text, whole).map_err(|error| self.wrong(error));
+        match (name, value, self.second) {
+            ("dram", Some(value), _) => {
+                let bytes = size(value)?;
+                let Options { node, limit, .. } = self.options(&["node", "limit"])?;
+                Ok(TierSpec::Dram { bytes, node, limit })
+            }
+            ("dram", None, _) => Err(self.wrong("give its size, dram=8GiB")),
+            (_, Some("sim"), Some(second)) => {
+                let bytes = size(second)?;
+                let limit = self.options(&["limit"])?.limit;
+                Ok(TierSpec::Hbm { bytes, limit })
+            }
+            (_, Some("sim"), None) => Err(self.wrong("give its size, hbm=sim,2GiB")),
+            _ => {
+                Err(self.wrong("this build has no CUDA; give hbm=sim,SIZE for a simulated device"))
+            }
+        }
+    }
+
+    fn nvme(&self, folder: &str) -> Result<TierSpec, String> {
+        if folder.is_empty() {
+            return Err(self.wrong("give its folder and size, nvme=/var/spill,8GiB"));
+        }
+        let size = self.second;
+        let size = size.ok_or_else(|| self.wrong(format!("give its size, nvme={folder},8GiB")))?;
+        let bytes = parse_size(size, || 0).map_err(|error| self.wrong(error))?;
+        if bytes == 0 {
+            return Err(self.wrong(format!("'{size}' is no size of a folder; give bytes")));
+        }
+        let (folder, limit) = (folder.into(), self.options(&["limit"])?.limit);
+        Ok(TierSpec::Nvme {
+            folder,
+            bytes,
+            limit,
+        })
+    }
+
+    fn remote(&self, place: &str) -> Result<TierSpec, String> {
+        let address = parse_address(place).map_err(|error| self.wrong(error))?;
+        let Options {
+            token_file,
+            is_forced,
+            limit,
+            ..
+        } = self.options(&["token-file", "force", "limit"])?;
+        Ok(TierSpec::Remote {
+            address,
+            token_file,
+            is_forced,
+            limit,
+        })
     }
 }
 

@@ -94,12 +94,8 @@ fn step(sequence: &mut Sequence, count: usize) -> Result<(), KvError> {
         for block in 0..full {
             let at = SliceAt { layer, block };
             let check = |bytes: &[u8]| {
-                for token in 0..SLICE_TOKENS {
-                    assert_eq!(
-                        bytes[token],
-                        mark(layer, block * SLICE_TOKENS + token),
-                        "{at:?}"
-                    );
+                for (token, byte) in bytes[..SLICE_TOKENS].iter().enumerate() {
+                    assert_eq!(*byte, mark(layer, block * SLICE_TOKENS + token), "{at:?}");
                 }
             };
             if let Some(lease) = sequence.resident(at) {

@@ -1,5 +1,6 @@
 //! Whole models: opened, refused, and compared with the golden folders where those are present.
 
+mod endings;
 mod golden;
 
 use super::testing::{GgufFile, Llama, write};
@@ -479,30 +480,4 @@ fn rope_scaling_gives_the_same_factors_in_both_forms() {
         Manifest::open(&file).expect("opens").config.rope.factors,
         vec![1.0, 8.0]
     );
-}
-
-#[test]
-fn ends_of_text_come_from_the_generation_config_first() {
-    let folder = TempDir::new().expect("a temporary folder");
-    let eos = || Manifest::open(folder.path()).expect("opens").special.eos;
-    Llama::SMALL.write_folder(folder.path(), r#""eos_token_id": [3, 4]"#);
-    assert_eq!(eos(), [3, 4]);
-    write(
-        folder.path(),
-        "generation_config.json",
-        br#"{"temperature": 0.6}"#,
-    );
-    assert_eq!(eos(), [3, 4]);
-    write(
-        folder.path(),
-        "generation_config.json",
-        br#"{"eos_token_id": [5, 6, 7]}"#,
-    );
-    assert_eq!(eos(), [5, 6, 7]);
-    let file = folder.path().join("model.gguf");
-    let mut gguf = Llama::SMALL.gguf();
-    gguf.key_u32("tokenizer.ggml.eot_token_id", 9)
-        .key_u32("tokenizer.ggml.eom_token_id", 2);
-    gguf.write(&file);
-    assert_eq!(Manifest::open(&file).expect("opens").special.eos, [2, 9]);
 }

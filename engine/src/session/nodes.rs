@@ -24,14 +24,11 @@ pub enum NodesError {
     NoNode { name: String },
     #[error("no node has a model named '{name}'; they have {names}; load it with larder load")]
     NoModel { name: String, names: String },
-    #[error(
-        "two models are named '{name}': {} at {}, {} at {}; remove one with larder rm",
-        one.0, one.1, other.0, other.1
-    )]
+    #[error("two models are named '{name}': {one}, {other}; remove one with larder rm")]
     TwoModels {
         name: String,
-        one: (ObjectHash, String),
-        other: (ObjectHash, String),
+        one: String,
+        other: String,
     },
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -107,11 +104,13 @@ impl Nodes {
                 None => found = Some((index, hash)),
                 Some((_, first)) if first == hash => {}
                 Some((at, first)) => {
-                    let address = |index: usize| self.links[index].client.address().to_owned();
+                    let place = |index: usize, hash: ObjectHash| {
+                        format!("{hash} at {}", self.links[index].client.address())
+                    };
                     return Err(NodesError::TwoModels {
                         name: name.to_owned(),
-                        one: (first, address(at)),
-                        other: (hash, address(index)),
+                        one: place(at, first),
+                        other: place(index, hash),
                     });
                 }
             }

@@ -19,6 +19,7 @@ use crate::supply::Supply;
 use larder_cpu::{Kernels, Pool};
 use larder_pool::clock::RealClock;
 use larder_pool::mover::Mover;
+use larder_pool::spill::Spill;
 use larder_pool::sys::mapping::Mapping;
 use larder_pool::sys::space::Space;
 use larder_pool::table::block_table;
@@ -58,20 +59,10 @@ impl Session {
             list: tiers.homes,
             mover: Arc::clone(&mover),
         };
-        let specs = manifest.blocks.iter();
-        let specs = specs.map(|block| Arc::new(block.spec.clone())).collect();
-        let at = homes.list.iter().position(|home| home.name == "nvme");
-        let spill = tiers.spill.zip(at).map(|(mut folder, home)| SpillHome {
-            home,
-            index: KvIndex::new(folder.take_index()),
-            folder,
-        });
-        let mut supply = Supply::new(Arc::clone(&mover), PathId::new(0), homes.clone(), specs);
-        if matches!(manifest.origin, Origin::Objects(_)) {
-            let reserve = needs.kv.bytes_for(resolved.context);
-            let (rate, rates) = (tiers.origin_rate, &tiers.weight_rates);
-            supply = supply.with_homes(layout.streamed(), rate, rates, reserve);
-        }
+        let spill = tiers.spill.map(|folder| SpillHome::new(folder, &homes));
+        let packed = matches!(manifest.origin, Origin::Objects(_));
+        let rates = (tiers.origin_rate, tiers.weight_rates.as_slice());
+        let supply = open_supply(&manifest, &layout, &homes, packed.then_some(rates));
 
         let work = WorkBuffers::new(&needs.work, BASE_ROWS, BASE_ROWS, &space, Space::alloc_low)
             .expect("the layout keeps the work area free");
@@ -111,5 +102,35 @@ impl Session {
         };
         session.check_tiers(session.home_rates())?;
         Ok(session)
+    }
+}
+
+/// Where the weights come from; of a packed model, with `rates` of the origin and the homes.
+fn open_supply(
+    manifest: &Manifest,
+    layout: &Layout,
+    homes: &Homes,
+    rates: Option<(f64, &[f64])>,
+) -> Supply {
+    let specs = manifest.blocks.iter();
+    let specs = specs.map(|block| Arc::new(block.spec.clone())).collect();
+    let supply = Supply::new(PathId::new(0), homes.clone(), specs);
+    let Some((rate, rates)) = rates else {
+        return supply;
+    };
+    let needs = layout.needs();
+    let reserve = needs.kv.bytes_for(needs.context);
+    supply.with_homes(layout.streamed(), rate, rates, reserve)
+}
+
+impl SpillHome {
+    /// The folder behind the home `nvme`, with what an earlier session kept there.
+    fn new(mut folder: Spill, homes: &Homes) -> Self {
+        let home = homes.list.iter().position(|home| home.name == "nvme");
+        Self {
+            home: home.expect("a spill folder is behind a home"),
+            index: KvIndex::new(folder.take_index()),
+            folder,
+        }
     }
 }
