@@ -366,7 +366,7 @@ fn other_models_pass_too() {
         .arg(env!("CARGO_BIN_EXE_larder"))
         .args([
             "--models",
-            "^(stories260K|tiny-llama|tiny-llama-q8_0|tiny-llama3-rope|tiny-qwen2|tiny-qwen3-q4_k)$",
+            "^(stories260K|tiny-llama|tiny-llama-q8_0|tiny-llama3-rope|tiny-qwen2|tiny-qwen3-q4_k|tiny-qwen3moe)$",
             "--quick",
         ])
         .output();

@@ -76,8 +76,15 @@ impl Container {
     /// Opens a model whose headers are read from `source`.
     pub fn open_in(path: &Path, source: &ModelFiles) -> Result<Self, ModelError> {
         let io = |error| ModelError::io(path, error);
-        if source.is_folder(path).map_err(io)? {
-            return folder::open(path, source);
+        match source.is_folder(path).map_err(io)? {
+            Some(true) => return folder::open(path, source),
+            Some(false) => {}
+            None => {
+                return Err(ModelError::NotAModel {
+                    path: path.to_path_buf(),
+                    found: "neither a file nor a folder",
+                });
+            }
         }
         let mut magic = Vec::new();
         let (file, _) = source.open(path).map_err(io)?;

@@ -41,18 +41,14 @@ impl ModelFiles {
         Some(head.ok_or_else(|| ErrorKind::NotFound.into()))
     }
 
-    /// Whether `path` is a folder or a file; an error if it is neither.
-    pub fn is_folder(&self, path: &Path) -> io::Result<bool> {
+    /// Whether `path` is a folder; `None` if it is no file either.
+    pub fn is_folder(&self, path: &Path) -> io::Result<Option<bool>> {
         match self {
             Self::Disk => {
                 let meta = fs::metadata(path)?;
-                if meta.is_dir() || meta.is_file() {
-                    Ok(meta.is_dir())
-                } else {
-                    Err(io::Error::other("neither a file nor a folder"))
-                }
+                Ok((meta.is_dir() || meta.is_file()).then_some(meta.is_dir()))
             }
-            Self::Packed { root, .. } => Ok(path == root),
+            Self::Packed { root, .. } => Ok(Some(path == root)),
         }
     }
 
