@@ -45,6 +45,17 @@ impl NodeProcess {
         Self { child, address }
     }
 
+    /// Largest resident set so far.
+    fn peak_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the node lives");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kib = line.expect("a peak").split_whitespace().nth(1);
+        kib.and_then(|kib| kib.parse::<u64>().ok())
+            .expect("a number")
+            << 10
+    }
+
     fn tier(&self) -> String {
         format!("remote={}", self.address)
     }
@@ -80,14 +91,21 @@ fn fails(folder: &Path, arguments: &[&str]) -> (String, i32) {
         .output()
         .expect("larder starts");
     let said = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    (said, output.status.code().expect("an exit code"))
+    let errors: Vec<&str> = said
+        .lines()
+        .filter(|line| line.starts_with("larder: "))
+        .collect();
+    assert!(errors.len() == 1 && !said.contains("panicked"), "{said}");
+    (
+        errors[0].to_owned(),
+        output.status.code().expect("an exit code"),
+    )
 }
 
 const PROMPT: &str = "1,30,31,32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,\
                       55,56,57,58,59,60,61,62,63,64,65,66";
 
-fn run<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+fn run_of<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let fixed = [
         "run",
         model,
@@ -118,7 +136,7 @@ fn weights_and_kv_over_dram_nvme_and_a_node_change_no_id() {
         assert!(loaded["nodes"][0]["sent_bytes"].as_u64() > Some(0));
         let again = larder(folder.path(), &["load", path, "--into", &remote]);
         assert_eq!(again["nodes"][0]["sent_bytes"], 0, "content is stored once");
-        let free = larder(folder.path(), &run(path, &[]));
+        let free = larder(folder.path(), &run_of(path, &[]));
         for device in [false, true] {
             let lower = ["--tier", "nvme=spill,16MiB", "--tier", &remote];
             let mut plan = vec!["plan", name, "--context", CONTEXT, "--fast", "64MiB"];
@@ -132,7 +150,7 @@ fn weights_and_kv_over_dram_nvme_and_a_node_change_no_id() {
             };
             let mut more = vec!["--tier", fast.as_str()];
             more.extend(lower);
-            let made = larder(folder.path(), &run(name, &more));
+            let made = larder(folder.path(), &run_of(name, &more));
             assert_eq!(made["tokens"], free["tokens"], "{name} {fast}");
             assert!(made["fast_bytes"].as_u64() <= Some(least), "{name} {fast}");
             let moved = |path: &str| made["bytes_moved"][path].as_u64().unwrap_or(0);
@@ -146,6 +164,8 @@ fn weights_and_kv_over_dram_nvme_and_a_node_change_no_id() {
             assert!(read > 0, "{name}: {}", made["bytes_moved"]);
         }
     }
+    let peak = node.peak_bytes();
+    assert!(peak <= (48 + 100) << 20, "{peak} bytes of the node");
 }
 
 #[test]
@@ -156,7 +176,7 @@ fn a_node_that_restarts_is_an_error_never_other_bytes() {
     let path = path.to_str().expect("text");
     larder(folder.path(), &["load", path, "--into", &node.tier()]);
     let slow = format!("{},limit=2MB/s", node.tier());
-    let arguments = run(
+    let arguments = run_of(
         "remote://larder-story",
         &["--fast", "700KiB", "--tier", &slow],
     );
@@ -245,6 +265,12 @@ fn bad_use_of_nodes_is_one_clear_line() {
     let slow = format!("{tier},limit=1MB/s");
     let slow = [&["run", story, "-p", "x"][..], &both, &[&slow]].concat();
     expect(fails(folder.path(), &slow), 1, "add ,force");
+    let small = ["--tier", "nvme=small,64KiB"];
+    let plan = ["plan", story, "--context", "256", "--fast", "64MiB"];
+    let least = larder(folder.path(), &[&plan[..], &small].concat());
+    let least = least["min_fast_bytes"].to_string();
+    let arguments = run_of(story, &["--fast", &least, "--tier", "nvme=small,64KiB"]);
+    expect(fails(folder.path(), &arguments), 1, "of kv on nvme");
     let full = NodeProcess::start("256KiB");
     let load = ["load", story, "--into", &full.tier()];
     expect(fails(folder.path(), &load), 1, "tcp://127.0.0.1");

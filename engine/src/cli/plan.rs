@@ -60,6 +60,7 @@ pub(super) fn plan(options: &PlanOptions) -> Result<(), CliError> {
     let engine = options.engine.resolve()?;
     let mut session = OpenModel::open(&options.model, &engine)?.session(&engine)?;
     let report = make(&mut session)?;
+    session.close()?;
     print(options.json, &report, || table(&report).render(width()))
 }
 

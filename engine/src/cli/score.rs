@@ -64,13 +64,15 @@ pub(super) fn score(options: &ScoreOptions) -> Result<(), CliError> {
     if let Some(writer) = writer {
         writer.finish()?;
     }
+    let fast_bytes = session.space().peak_bytes();
+    session.close()?;
     let scored = tokens.len() - 1;
     let report = ScoreReport {
         tokens: tokens.len(),
         nll: sum,
         perplexity: (scored > 0).then(|| (sum / scored as f64).exp()),
         top5: best,
-        fast_bytes: session.space().peak_bytes(),
+        fast_bytes,
     };
     print(options.json, &report, || {
         let perplexity = report

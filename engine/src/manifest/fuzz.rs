@@ -9,7 +9,7 @@ use super::hf::{HfConfig, HfGeneration};
 use super::stored::StoredTensor;
 use super::{Manifest, safetensors};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Opens `data` as a GGUF file; true if it is a model.
 pub fn gguf(data: &[u8]) -> bool {
@@ -34,6 +34,11 @@ pub fn safetensors_header(data: &[u8]) -> bool {
         },
         data,
     )
+}
+
+/// Opens `data` as the root object of a packed model.
+pub fn packed_root(data: &[u8]) -> bool {
+    Manifest::from_packed(Path::new("remote://fuzz"), data).is_ok()
 }
 
 /// Reads `data` as `config.json` of a folder without tensors.

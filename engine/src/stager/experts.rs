@@ -94,11 +94,6 @@ impl ExpertCache {
         }
     }
 
-    /// Frames below the border.
-    pub fn frames(&self) -> usize {
-        self.frames.len()
-    }
-
     /// Sets the upper end of the frames, between two steps; experts behind it are dropped.
     pub fn set_border(&mut self, border: u64) -> Result<(), MoveError> {
         let count = self.area.frames_below(border).min(self.moved.len());

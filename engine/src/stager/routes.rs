@@ -87,11 +87,6 @@ impl Routes {
     pub fn record(&self) -> Option<(&[BlockId], &[BlockId])> {
         (self.record.len() < RECORD_MAX).then(|| self.record.split_at(self.decode_from))
     }
-
-    /// Mean share of right guesses.
-    pub fn share_right(&self) -> f32 {
-        self.right.iter().sum::<f32>() / self.right.len().max(1) as f32
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! A bounded fuzzing run with a fixed seed: the same bytes every time, seconds in all.
 
+use super::super::packed::{PackLayout, PackedObject, PackedRoot, heads};
 use super::super::testing::Llama;
 use super::*;
+use larder_pool::wire::ObjectHash;
 
 const ROUNDS: usize = 20_000;
 
@@ -106,6 +108,33 @@ fn mutated_safetensors_files() {
     let header = 8 + bytes[0] as usize + 256 * bytes[1] as usize;
     assert!(safetensors_header(&bytes), "the seed is a model");
     check(&bytes, header, safetensors_header);
+}
+
+#[test]
+fn mutated_packed_roots() {
+    let llama = Llama {
+        layers: 1,
+        ..Llama::SMALL
+    };
+    let folder = tempfile::tempdir().expect("temp folder");
+    let path = folder.path().join("model.gguf");
+    std::fs::write(&path, llama.gguf().bytes().1).expect("write");
+    let container = Container::open(&path).expect("opens");
+    let manifest = Manifest::from_container(&container).expect("a model");
+    let lens = PackLayout::of(&manifest).lens();
+    let found = heads(&container).expect("has heads");
+    let objects = lens.into_iter().map(|len| PackedObject {
+        hash: ObjectHash::of(b"any"),
+        len,
+    });
+    let bytes = PackedRoot {
+        entry: found.entry,
+        heads: found.heads,
+        objects: objects.collect(),
+    }
+    .encode();
+    assert!(packed_root(&bytes), "the seed is a model");
+    check(&bytes, bytes.len(), packed_root);
 }
 
 #[test]
