@@ -52,26 +52,7 @@ impl Tiers {
                     tiers.set_fast(bytes)?;
                     (tiers.is_device, tiers.fast_limit) = (true, limit);
                 }
-                TierSpec::Nvme {
-                    folder,
-                    bytes,
-                    limit,
-                } => tiers.lower.push(LowerTier::Nvme {
-                    folder,
-                    bytes,
-                    limit,
-                }),
-                TierSpec::Remote {
-                    address,
-                    token_file,
-                    is_forced,
-                    limit,
-                } => tiers.lower.push(LowerTier::Remote {
-                    address,
-                    token_file,
-                    is_forced,
-                    limit,
-                }),
+                TierSpec::Lower(lower) => tiers.lower.push(lower),
             }
         }
         Ok(tiers)

@@ -5,7 +5,7 @@ use super::options::{LsOptions, RmOptions};
 use super::size::memory;
 use super::table::{Table, print, width};
 use super::tier::{TierSpec, parse_tier};
-use crate::session::{connect, no_model};
+use crate::session::{LowerTier, connect, no_model};
 use larder_pool::remote::Client;
 use serde::Serialize;
 use std::sync::Arc;
@@ -30,11 +30,11 @@ struct LsReport {
 pub(super) fn connect_tier(flag: &str, text: &str) -> Result<Arc<Client>, CliError> {
     let spec = parse_tier(text, || 0)
         .map_err(|error| CliError::Usage(error.replacen("--tier", flag, 1)))?;
-    let TierSpec::Remote {
+    let TierSpec::Lower(LowerTier::Remote {
         address,
         token_file,
         ..
-    } = spec
+    }) = spec
     else {
         let wanted = "a memory node, remote=tcp://HOST:PORT";
         return Err(CliError::Usage(format!("{flag} {text}: give {wanted}")));

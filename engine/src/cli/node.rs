@@ -4,6 +4,7 @@ use super::error::CliError;
 use super::options::NodeArgs;
 use super::size::{memory, parse_size};
 use super::tier::{TierSpec, parse_address, parse_tier};
+use crate::session::LowerTier;
 use larder_pool::node::{Exposure, Node, NodeOptions};
 use larder_pool::sys::limits::available_bytes;
 use larder_pool::sys::signals::StopSignals;
@@ -73,7 +74,7 @@ fn disk(tiers: &[String]) -> Result<Option<(PathBuf, u64)>, CliError> {
     let mut disk = None;
     for text in tiers {
         let spec = parse_tier(text, || 0).map_err(CliError::Usage)?;
-        let TierSpec::Nvme { folder, bytes, .. } = spec else {
+        let TierSpec::Lower(LowerTier::Nvme { folder, bytes, .. }) = spec else {
             let what = format!("--tier {text}: a node has a disk tier only, nvme=DIR,SIZE");
             return Err(CliError::Usage(what));
         };

@@ -1,6 +1,7 @@
 //! Tier specifications: `NAME[=VALUE][,key=value]...`.
 
 use super::size::{parse_rate, parse_size};
+use crate::session::LowerTier;
 use larder_pool::units::BytesPerSec;
 use std::path::PathBuf;
 
@@ -27,21 +28,8 @@ pub(super) enum TierSpec {
         bytes: u64,
         limit: Option<BytesPerSec>,
     },
-    /// A folder on a disk.
-    Nvme {
-        folder: PathBuf,
-        bytes: u64,
-        limit: Option<BytesPerSec>,
-    },
-    /// Memory of another host.
-    Remote {
-        /// HOST:PORT.
-        address: String,
-        token_file: Option<PathBuf>,
-        /// Used even where it is slower than what it replaces.
-        is_forced: bool,
-        limit: Option<BytesPerSec>,
-    },
+    /// A tier below the fast one.
+    Lower(LowerTier),
 }
 
 impl TierSpec {
@@ -50,8 +38,8 @@ impl TierSpec {
             Self::Origin { .. } => "origin",
             Self::Dram { .. } => "dram",
             Self::Hbm { .. } => "hbm",
-            Self::Nvme { .. } => "nvme",
-            Self::Remote { .. } => "remote",
+            Self::Lower(LowerTier::Nvme { .. }) => "nvme",
+            Self::Lower(LowerTier::Remote { .. }) => "remote",
         }
     }
 }
@@ -151,11 +139,11 @@ impl Spec<'_> {
             return Err(self.wrong(format!("'{size}' is no size of a folder; give bytes")));
         }
         let (folder, limit) = (folder.into(), self.options(&["limit"])?.limit);
-        Ok(TierSpec::Nvme {
+        Ok(TierSpec::Lower(LowerTier::Nvme {
             folder,
             bytes,
             limit,
-        })
+        }))
     }
 
     fn remote(&self, place: &str) -> Result<TierSpec, String> {
@@ -166,12 +154,12 @@ impl Spec<'_> {
             limit,
             ..
         } = self.options(&["token-file", "force", "limit"])?;
-        Ok(TierSpec::Remote {
+        Ok(TierSpec::Lower(LowerTier::Remote {
             address,
             token_file,
             is_forced,
             limit,
-        })
+        }))
     }
 }
 
@@ -260,17 +248,19 @@ mod tests {
         );
         assert_eq!(
             parse("nvme=/spill,1MiB,limit=20MB/s"),
-            Ok(TierSpec::Nvme {
+            Ok(TierSpec::Lower(LowerTier::Nvme {
                 folder: "/spill".into(),
                 bytes: 1 << 20,
                 limit
-            })
+            }))
         );
-        let remote = |address: &str| TierSpec::Remote {
-            address: address.to_owned(),
-            token_file: None,
-            is_forced: false,
-            limit: None,
+        let remote = |address: &str| {
+            TierSpec::Lower(LowerTier::Remote {
+                address: address.to_owned(),
+                token_file: None,
+                is_forced: false,
+                limit: None,
+            })
         };
         assert_eq!(parse("remote=tcp://a:1"), Ok(remote("a:1")));
         assert_eq!(parse("remote=tcp://[::1]"), Ok(remote("[::1]:7311")));
