@@ -114,9 +114,12 @@ pub struct Session {
     home_rates: Vec<f64>,
     /// Limits of the paths, by path id.
     limits: Vec<Option<BytesPerSec>>,
-    /// Bytes that probes moved, which no report counts.
-    probed_bytes: u64,
+    /// Bytes that probes moved, by path id; no report counts them.
+    probed: Vec<u64>,
 }
+
+/// A tier this many times slower than another is refused beside it; links vary by less.
+const SLOWER: f64 = 1.25;
 
 /// A path into the fast tier.
 #[derive(Clone, Debug)]
@@ -229,26 +232,38 @@ impl Session {
             .collect()
     }
 
-    /// Fails if a memory node is slower than a tier that has room for everything it would hold,
-    /// unless it was forced. `rates` are those of the homes, in bytes per second.
-    pub fn check_tiers(&self, rates: &[f64]) -> Result<(), SessionError> {
-        let kv = self.layout.needs().kv.bytes_for(self.resolved.context);
-        let homes = || self.homes.list.iter().zip(rates);
-        for (slow, &slow_rate) in homes().filter(|(home, _)| home.lent.is_some()) {
-            if slow.is_forced {
-                continue;
-            }
-            let better = homes().find(|(home, rate)| home.space.len() >= kv && **rate > slow_rate);
-            if let Some((fast, &fast_rate)) = better {
-                return Err(SessionError::SlowTier {
-                    slow: slow.name.clone(),
-                    slow_mb_s: slow_rate / 1e6,
-                    fast: fast.name.clone(),
-                    fast_mb_s: fast_rate / 1e6,
-                });
+    /// Takes what the paths were measured to carry, in the order of [`Session::inward`]. Fails if
+    /// a memory node is slower than a tier that has room for everything it would hold, unless it
+    /// was forced.
+    pub fn check_tiers(&mut self, measured: &[Option<f64>]) -> Result<(), SessionError> {
+        for (path, rate) in self.inward().iter().zip(measured) {
+            let home = self
+                .homes
+                .list
+                .iter()
+                .position(|home| home.read == path.path);
+            if let Some((home, rate)) = home.zip(*rate) {
+                self.home_rates[home] = rate;
             }
         }
-        Ok(())
+        let kv = self.layout.needs().kv.bytes_for(self.resolved.context);
+        let homes = || self.homes.list.iter().zip(&self.home_rates);
+        let slow = homes().find_map(|(slow, &slow_rate)| {
+            let replaces =
+                |home: &Home, rate: f64| home.space.len() >= kv && rate > SLOWER * slow_rate;
+            let better = homes().find(|(home, rate)| replaces(home, **rate))?;
+            let counts = slow.lent.is_some() && !slow.is_forced;
+            counts.then_some((slow, slow_rate, better.0, *better.1))
+        });
+        let Some((slow, slow_rate, fast, fast_rate)) = slow else {
+            return Ok(());
+        };
+        Err(SessionError::SlowTier {
+            slow: slow.name.clone(),
+            slow_mb_s: slow_rate / 1e6,
+            fast: fast.name.clone(),
+            fast_mb_s: fast_rate / 1e6,
+        })
     }
 
     /// Homes of KV and weights, the fastest first.
@@ -259,11 +274,6 @@ impl Session {
     /// Weights that are given to each home, in bytes; those that never stream stay away.
     pub fn homed_bytes(&self) -> Vec<u64> {
         self.stager.supply().homed_bytes(self.homes.list.len())
-    }
-
-    /// Bandwidth of the homes as far as it is known without a measurement.
-    pub fn home_rates(&self) -> &[f64] {
-        &self.home_rates
     }
 
     /// Bytes that the copy engine of the fast tier's device has moved, in and out.
@@ -279,9 +289,9 @@ impl Session {
         folder.flat_map(Spill::notes)
     }
 
-    /// Bytes that probes moved.
-    pub const fn probed_bytes(&self) -> u64 {
-        self.probed_bytes
+    /// Bytes that probes moved, by path id.
+    pub fn probed(&self) -> &[u64] {
+        &self.probed
     }
 
     /// Name of the backend, for the report.

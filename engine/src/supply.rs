@@ -97,8 +97,13 @@ impl Supply {
     pub fn fetch(&self, block: BlockId, class: Class, due: u64, target: Extent) {
         if self.homes.has(block) {
             self.homes.fetch(block, class, due, target);
-            return;
+        } else {
+            self.fetch_origin(block, class, due, target);
         }
+    }
+
+    /// As [`Self::fetch`], from the origin.
+    pub fn fetch_origin(&self, block: BlockId, class: Class, due: u64, target: Extent) {
         let request = Request {
             block,
             slot: slot_of(block),

@@ -65,12 +65,12 @@ pub(super) fn plan(options: &PlanOptions) -> Result<(), CliError> {
 }
 
 fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
-    let probe = if session.manifest().weight_bytes() >= PROBED_BYTES {
-        Some(session.probe_origin()?)
-    } else {
-        None
-    };
-    let bounds = path_bounds(&session.inward(), (probe, None));
+    let mut probes = Vec::new();
+    if session.manifest().weight_bytes() >= PROBED_BYTES {
+        probes = session.probe_paths()?;
+        session.check_tiers(&probes)?;
+    }
+    let bounds = path_bounds(&session.inward(), &probes, &[]);
     let memory = Bandwidth::memory(None);
     let mut step = demand(session);
     step.missed_bytes = missed_bytes(session, &step);

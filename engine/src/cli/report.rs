@@ -16,10 +16,11 @@ pub(super) const PROBED_BYTES: u64 = 64 << 20;
 pub(super) const PROBED_TIME: Duration = Duration::from_secs(2);
 
 /// Probes of one run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Probes {
-    pub(super) origin_before: Option<f64>,
-    pub(super) origin_after: Option<f64>,
+    /// Of the paths into the fast tier; empty where nothing was probed.
+    pub(super) before: Vec<Option<f64>>,
+    pub(super) after: Vec<Option<f64>>,
     pub(super) memory: Option<f64>,
 }
 
@@ -67,10 +68,15 @@ pub(super) fn demand(session: &Session) -> Demand {
     }
 }
 
-/// Bandwidth of every path into the fast tier, of which the origin's may have been probed.
-pub(super) fn path_bounds(inward: &[Inward], probes: (Option<f64>, Option<f64>)) -> Vec<PathBound> {
+/// Bandwidth of every path into the fast tier, from what was probed of it before and after.
+pub(super) fn path_bounds(
+    inward: &[Inward],
+    before: &[Option<f64>],
+    after: &[Option<f64>],
+) -> Vec<PathBound> {
     let bounds = inward.iter().enumerate().map(|(index, path)| {
-        let (before, after) = if index == 0 { probes } else { (None, None) };
+        let probed = |rates: &[Option<f64>]| rates.get(index).copied().flatten();
+        let (before, after) = (probed(before), probed(after));
         let limit = path.limit.map(BytesPerSec::get);
         PathBound {
             name: path.name.clone(),
@@ -130,9 +136,8 @@ struct Bounds {
 
 impl Bounds {
     /// Of `steps` steps behind `first` tokens.
-    fn new(session: &Session, first: u64, steps: usize, probes: Probes) -> Self {
-        let probed = (probes.origin_before, probes.origin_after);
-        let paths = path_bounds(&session.inward(), probed);
+    fn new(session: &Session, first: u64, steps: usize, probes: &Probes) -> Self {
+        let paths = path_bounds(&session.inward(), &probes.before, &probes.after);
         let memory = Bandwidth::memory(probes.memory);
         let mut step = demand(session);
         let positions = first..first + steps as u64;
@@ -163,7 +168,7 @@ impl RunReport {
         prompt_tokens: usize,
         made: &Generated,
         text: Option<String>,
-        probes: Probes,
+        probes: &Probes,
         peak_bytes: u64,
     ) -> Self {
         let seconds = made.decode.as_secs_f64();
@@ -178,7 +183,9 @@ impl RunReport {
         let names = session.mover().paths().iter().map(|path| path.name.clone());
         let names: Vec<String> = names.collect();
         let mut moved: Vec<u64> = session.path_use().iter().map(|path| path.bytes).collect();
-        moved[0] -= session.probed_bytes();
+        for (moved, probed) in moved.iter_mut().zip(session.probed()) {
+            *moved -= probed;
+        }
         let mut bytes_moved: BTreeMap<String, u64> = names.iter().cloned().zip(moved).collect();
         if let Some((into, out)) = session.copied_bytes() {
             bytes_moved.extend([("dram>hbm".to_owned(), into), ("hbm>dram".to_owned(), out)]);

@@ -37,7 +37,8 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     let is_probed = model.manifest.weight_bytes() >= PROBED_BYTES;
     let mut probes = Probes::default();
     if is_probed {
-        probes.origin_before = Some(session.probe_origin().map_err(SessionError::from)?);
+        probes.before = session.probe_paths().map_err(SessionError::from)?;
+        session.check_tiers(&probes.before)?;
     }
     let start = Instant::now();
     let mut output = Output::new(options, &model, prompt.len());
@@ -72,7 +73,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     let peak = output.peak;
     drop(output);
     probe_after(&mut session, &mut probes, start.elapsed())?;
-    let report = RunReport::new(&session, prompt.len(), &made, text, probes, peak);
+    let report = RunReport::new(&session, prompt.len(), &made, text, &probes, peak);
     print(options, &session, &made, &report)?;
     Ok(session.close()?)
 }
@@ -82,9 +83,9 @@ fn probe_after(
     probes: &mut Probes,
     ran: Duration,
 ) -> Result<(), SessionError> {
-    if probes.origin_before.is_some() && ran >= PROBED_TIME {
+    if !probes.before.is_empty() && ran >= PROBED_TIME {
         probes.memory = session.probe_memory();
-        probes.origin_after = Some(session.probe_origin()?);
+        probes.after = session.probe_paths()?;
     }
     Ok(())
 }

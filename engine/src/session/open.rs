@@ -53,6 +53,7 @@ impl Session {
         let slices = needs.kv.blocks_for(resolved.context) * needs.kv.layers;
         let table = block_table(weights + slices + 1);
         let tiers = Tiers::open(&manifest, options, nodes, &fast)?;
+        let paths = tiers.paths.len();
         let clock = Arc::new(RealClock::new());
         let mover = Arc::new(Mover::start(Arc::clone(&table), tiers.paths, clock));
         let homes = Homes {
@@ -82,7 +83,7 @@ impl Session {
         let mut gatherer = Gatherer::new(Arc::clone(&mover), gather_block, &manifest);
         gatherer.set_extent(gather);
         let stager = Stager::new(&manifest, layout.clone(), supply, Arc::clone(&space));
-        let session = Self {
+        let mut session = Self {
             backend,
             gatherer,
             stager,
@@ -98,9 +99,9 @@ impl Session {
             spill,
             home_rates: tiers.rates,
             limits: tiers.limits,
-            probed_bytes: 0,
+            probed: vec![0; paths],
         };
-        session.check_tiers(session.home_rates())?;
+        session.check_tiers(&[])?;
         Ok(session)
     }
 }

@@ -1,16 +1,14 @@
-//! Probes: what the path and the memory carry, measured on the model's own bytes in the arena.
+//! Probes: what the paths and the memory carry, measured on the model's own bytes in the arena.
 //!
 //! A probe of the path reads at most 64 MiB or for 100 ms, into at most 32 MiB of the arena, used
 //! over and over: a small hot buffer would overstate the link.
 
 use crate::session::Session;
-use larder_pool::mover::Request;
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
-use larder_pool::units::{BlockId, PathId};
+use larder_pool::units::BlockId;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const PROBE_BYTES: u64 = 64 << 20;
@@ -20,15 +18,86 @@ const AREA_BYTES: u64 = 32 << 20;
 const MEMORY_BYTES: u64 = 256 << 20;
 
 impl Session {
-    /// Bytes per second of the path from the model files. Every weight leaves the arena.
-    pub fn probe_origin(&mut self) -> Result<f64, MoveError> {
+    /// Bytes per second of every path into the fast tier, in the order of [`Session::inward`];
+    /// `None` for a home whose limit says enough, or that has no room. Every weight leaves the
+    /// arena.
+    pub fn probe_paths(&mut self) -> Result<Vec<Option<f64>>, MoveError> {
+        let origin: Vec<usize> = (0..self.manifest.blocks.len()).collect();
+        let mut rates = vec![Some(self.stream(&origin, None)?)];
+        for path in self.inward().into_iter().skip(1) {
+            let home = self
+                .homes
+                .list
+                .iter()
+                .position(|home| home.read == path.path);
+            let measured = home.filter(|_| path.limit.is_none());
+            rates.push(match measured {
+                Some(home) => self.probe_home(home)?,
+                None => None,
+            });
+        }
+        Ok(rates)
+    }
+
+    /// As [`Self::probe_paths`], of home `n`: blocks are written there first, and freed again.
+    fn probe_home(&mut self, n: usize) -> Result<Option<f64>, MoveError> {
         self.stager.clear()?;
-        let blocks = self.manifest.blocks.len();
+        let (mut held, mut added, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for index in 0..self.manifest.blocks.len() {
+            let block = BlockId::new(index as u32);
+            let size = self.manifest.blocks[index].spec.extent_bytes();
+            if bytes + size > AREA_BYTES {
+                break;
+            }
+            match self.homes.of(block) {
+                Some(home) if home == n => held.push(index),
+                Some(_) => continue,
+                None if self.send_home(n, index)? => added.push(index),
+                None => break,
+            }
+            bytes += size;
+        }
+        held.extend(&added);
+        let rate = if held.is_empty() {
+            None
+        } else {
+            Some(self.stream(&held, Some(n))?)
+        };
+        for index in added {
+            self.homes.free(BlockId::new(index as u32));
+        }
+        Ok(rate)
+    }
+
+    /// Reads a block from the origin and writes it to home `n`; `false` if there is no room.
+    fn send_home(&mut self, n: usize, index: usize) -> Result<bool, MoveError> {
+        let block = BlockId::new(index as u32);
+        let bytes = self.manifest.blocks[index].spec.extent_bytes();
+        let Some(extent) = self.space.alloc_low(bytes) else {
+            return Ok(false);
+        };
+        self.stager.supply().fetch(block, Class::Demand, 0, extent);
+        let lease = self.mover.wait(slot_of(block))?;
+        let is_taken = self.homes.store_at(n, block, &lease, bytes);
+        drop(lease);
+        if is_taken {
+            self.homes.wait(block)?;
+        }
+        drop(self.table.evict(slot_of(block)));
+        self.probed[0] += bytes;
+        self.probed[self.homes.list[n].write.index()] += bytes;
+        Ok(is_taken)
+    }
+
+    /// Bytes per second at which `blocks` come from home `n`, or from the origin.
+    fn stream(&mut self, blocks: &[usize], n: Option<usize>) -> Result<f64, MoveError> {
+        self.stager.clear()?;
         let start = Instant::now();
         let (mut asked, mut read, mut waiting) = (0, 0, VecDeque::new());
         let (mut in_area, mut next) = (0, 0);
-        while asked < PROBE_BYTES && start.elapsed() < PROBE_TIME && next < blocks {
-            let bytes = self.manifest.blocks[next].spec.extent_bytes();
+        while asked < PROBE_BYTES && start.elapsed() < PROBE_TIME && next < blocks.len() {
+            let index = blocks[next];
+            let bytes = self.manifest.blocks[index].spec.extent_bytes();
             let extent = (in_area + bytes <= AREA_BYTES)
                 .then(|| self.space.alloc_low(bytes))
                 .flatten();
@@ -39,27 +108,22 @@ impl Session {
                 in_area -= self.probe_wait(oldest, &mut read)?;
                 continue;
             };
-            let block = BlockId::new(next as u32);
-            let request = Request {
-                block,
-                slot: slot_of(block),
-                spec: Arc::new(self.manifest.blocks[next].spec.clone()),
-                class: Class::Prefetch,
-                due: next as u64,
-                is_checked: true,
-                pinned: None,
-            };
-            assert!(
-                self.mover.want(PathId::new(0), request, extent).is_ok(),
-                "the arena holds no weights"
-            );
-            waiting.push_back(next);
+            let (block, due) = (BlockId::new(index as u32), next as u64);
+            match n {
+                Some(_) => self.homes.fetch(block, Class::Prefetch, due, extent),
+                None => self
+                    .stager
+                    .supply()
+                    .fetch_origin(block, Class::Prefetch, due, extent),
+            }
+            waiting.push_back(index);
             (asked, in_area, next) = (asked + bytes, in_area + bytes, next + 1);
         }
         for block in waiting {
             self.probe_wait(block, &mut read)?;
         }
-        self.probed_bytes += read;
+        let path = n.map_or(0, |n| self.homes.list[n].read.index());
+        self.probed[path] += read;
         Ok(read as f64 / start.elapsed().as_secs_f64())
     }
 

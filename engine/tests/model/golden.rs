@@ -18,13 +18,19 @@ fn apart(found: &[u32], golden: &[f32]) -> (f64, f64) {
 
 #[test]
 fn reference_kernels_give_the_golden_logits_and_ids() {
-    for (name, path) in models() {
+    let on_both = |(name, path)| [(name, path, false), (name, path, true)];
+    let models = models();
+    for (name, path, is_device) in models.iter().flat_map(|(name, path)| on_both((name, path))) {
         let golden = Golden::read(name);
         let mut options = options();
         (options.isa, options.kv_type) = (Isa::Reference, Some(KvType::F32));
-        let mut session = open(&path, &options);
+        options.is_device = is_device;
+        let mut session = open(path, &options);
         let (most, _) = apart(&score_bits(&mut session, &golden.prompt), &golden.logits);
-        println!("{name}: reference {most:.1e} of {:.1e}", golden.tolerance);
+        println!(
+            "{name} {is_device}: reference {most:.1e} of {:.1e}",
+            golden.tolerance
+        );
         assert!(most <= golden.tolerance, "{name}: {most}");
         let (ids, _) = generate(&mut session, &golden.prompt, golden.greedy.len());
         let decided = golden.decided(golden.tolerance);
