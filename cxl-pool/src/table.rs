@@ -1,11 +1,11 @@
-//! The block table: block id to an entry of four slots, one per tier that holds the block.
+//! The block table: block id to an entry of eight slots, one per tier that holds the block.
 
 use crate::units::BlockId;
 use larder_sys::lease::SlotTable;
 use std::sync::Arc;
 
 /// Tiers that may hold a block at once.
-pub const SLOTS_PER_BLOCK: usize = 4;
+pub const SLOTS_PER_BLOCK: usize = 8;
 
 /// A table for `blocks` blocks, none of which is anywhere but at its origin.
 pub fn block_table(blocks: usize) -> Arc<SlotTable> {
@@ -13,7 +13,7 @@ pub fn block_table(blocks: usize) -> Arc<SlotTable> {
 }
 
 /// Copy tiers that may hold a block at once, as its homes.
-pub const HOMES_PER_BLOCK: usize = 2;
+pub const HOMES_PER_BLOCK: usize = 6;
 
 /// The slot of the fast tier.
 pub const fn slot_of(block: BlockId) -> usize {
@@ -27,7 +27,7 @@ pub const fn staging_slot(block: BlockId) -> usize {
 
 /// The slot of home `n` of the block: a lower tier that keeps it while the fast tier need not.
 pub const fn home_slot(block: BlockId, n: usize) -> usize {
-    assert!(n < HOMES_PER_BLOCK, "a block has two homes");
+    assert!(n < HOMES_PER_BLOCK, "a block has six homes");
     slot_of(block) + 2 + n
 }
 
@@ -41,16 +41,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_four_slots_of_a_block_are_its_own() {
+    fn the_slots_of_a_block_are_its_own() {
         let (one, next) = (BlockId::new(7), BlockId::new(8));
         let slots = [
             slot_of(one),
             staging_slot(one),
             home_slot(one, 0),
-            home_slot(one, 1),
+            home_slot(one, HOMES_PER_BLOCK - 1),
         ];
-        assert_eq!(slots, [28, 29, 30, 31]);
-        assert_eq!(slot_of(next), 32);
+        assert_eq!(slots, [56, 57, 58, 63]);
+        assert_eq!(slot_of(next), 64);
         assert!(slots.iter().all(|&slot| block_of(slot) == one));
     }
 }

@@ -106,6 +106,27 @@ impl MoveError {
         }
     }
 
+    /// The other end of the path is gone, or is not the one that it was.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Read { errno, .. } | Self::Write { errno, .. } | Self::Seal { errno, .. } => {
+                matches!(
+                    errno,
+                    Errno::ECONNRESET
+                        | Errno::ECONNABORTED
+                        | Errno::ENOTCONN
+                        | Errno::EPIPE
+                        | Errno::ESTALE
+                        | Errno::ETIMEDOUT
+                        | Errno::EHOSTUNREACH
+                        | Errno::ENETUNREACH
+                )
+            }
+            Self::Changed(error) => matches!(**error, FileError::NodeLost { .. }),
+            _ => false,
+        }
+    }
+
     /// The tier takes no more: it is full, or may only be read.
     pub fn is_capacity(&self) -> bool {
         match self {

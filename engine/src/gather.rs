@@ -1,19 +1,21 @@
 //! Embedding rows: looked up by row, one batched read per step, straight from the origin.
 
 use crate::manifest::{Manifest, RowSegment};
+use crate::supply::{Supply, given_back};
 use larder_cpu::WeightType;
 use larder_pool::block::{BlockSpec, Run};
-use larder_pool::mover::{Mover, Request};
+use larder_pool::mover::Request;
 use larder_pool::sys::lease::ReadLease;
-use larder_pool::sys::space::Extent;
+use larder_pool::sys::space::{Extent, Space};
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
-use larder_pool::units::{BlockId, PathId};
+use larder_pool::units::BlockId;
 use std::sync::Arc;
 
 /// Gathers rows of one tensor, one batch at a time.
 pub struct Gatherer {
-    mover: Arc<Mover>,
+    supply: Supply,
+    space: Arc<Space>,
     block: BlockId,
     rows: usize,
     row_bytes: u64,
@@ -32,10 +34,11 @@ pub struct Gathered {
 
 impl Gatherer {
     /// A gatherer for embedding rows whose batches use the slot of `block`.
-    pub fn new(mover: Arc<Mover>, block: BlockId, manifest: &Manifest) -> Self {
+    pub fn new(supply: Supply, space: Arc<Space>, block: BlockId, manifest: &Manifest) -> Self {
         let tensor = manifest.embedding();
         Self {
-            mover,
+            supply,
+            space,
             block,
             rows: tensor.rows,
             row_bytes: tensor.row_bytes(),
@@ -64,21 +67,34 @@ impl Gatherer {
             .iter()
             .map(|token| rows.binary_search(token).expect("every token has its row"))
             .collect();
-        let request = Request {
-            block: self.block,
-            slot: slot_of(self.block),
-            spec: Arc::new(BlockSpec::from_ranges(&ranges)),
-            class: Class::Demand,
-            due: 0,
-            is_checked: false,
-            pinned: None,
+        let spec = Arc::new(BlockSpec::from_ranges(&ranges));
+        let mut extent = self.extent.take().expect("one batch at a time");
+        let lease = loop {
+            let place = (extent.start(), extent.len());
+            let (origin, path) = self.supply.origin(0);
+            let request = Request {
+                block: self.block,
+                slot: slot_of(self.block),
+                spec: Arc::clone(&spec),
+                class: Class::Demand,
+                due: 0,
+                is_checked: false,
+                pinned: None,
+            };
+            let mover = self.supply.mover();
+            let asked = mover.want(path, request, extent);
+            assert!(asked.is_ok(), "one batch at a time");
+            let error = match mover.wait(slot_of(self.block)) {
+                Ok(lease) => break lease,
+                Err(error) => error,
+            };
+            let again = given_back(|| self.space.alloc_at(place.0, place.1));
+            extent = again.expect("a failed batch gives its memory back");
+            if !error.is_lost() || !self.supply.lose_origin(origin) {
+                self.extent = Some(extent);
+                return Err(error);
+            }
         };
-        let extent = self.extent.take().expect("one batch at a time");
-        assert!(
-            self.mover.want(PathId::new(0), request, extent).is_ok(),
-            "one batch at a time"
-        );
-        let lease = self.mover.wait(slot_of(self.block))?;
         Ok(Gathered { lease, parts })
     }
 
@@ -96,7 +112,7 @@ impl Gatherer {
 
     /// The batch has been used: its lease is gone.
     pub fn done(&mut self) {
-        self.extent = self.mover.table().evict(slot_of(self.block));
+        self.extent = self.supply.table().evict(slot_of(self.block));
         assert!(self.extent.is_some(), "nobody else leases gathered rows");
     }
 }

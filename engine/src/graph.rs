@@ -74,6 +74,26 @@ impl Machine<'_> {
     /// Runs one step; its KV slices have been reserved. Logits stand in [`Buf::Logits`], those of
     /// the first row asked for in row 0.
     pub fn step(&mut self, input: StepInput<'_>) -> Result<(), KvError> {
+        let outcome = self.run(input);
+        if outcome.is_err() {
+            self.abandon();
+        }
+        outcome
+    }
+
+    /// Ends what is under way, whose results nobody wants.
+    fn abandon(&mut self) {
+        for (token, _) in std::mem::take(&mut self.pending) {
+            let _ = self.backend.finish(token);
+        }
+        for (layer, token) in std::mem::take(&mut self.attending) {
+            let completed = self.backend.finish(token);
+            self.sequence.take_back(layer, completed.tails);
+        }
+        self.stager.abandon();
+    }
+
+    fn run(&mut self, input: StepInput<'_>) -> Result<(), KvError> {
         let count = input.tokens.len();
         assert!(
             count > 0 && count <= self.backend.rows_max(),

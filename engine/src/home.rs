@@ -10,6 +10,7 @@ use larder_pool::table::{home_slot, slot_of};
 use larder_pool::transfer::{Class, MoveError};
 use larder_pool::units::{BlockId, PathId};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -34,9 +35,33 @@ pub struct Home {
 pub struct Homes {
     pub list: Vec<Home>,
     pub mover: Arc<Mover>,
+    /// Homes that are gone, with all that was there.
+    lost: Arc<[AtomicBool]>,
 }
 
 impl Homes {
+    pub fn new(list: Vec<Home>, mover: Arc<Mover>) -> Self {
+        let lost = list.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { list, mover, lost }
+    }
+
+    /// Home `n` is gone: nothing is asked of it any more.
+    pub fn lose(&self, n: usize) {
+        self.lost[n].store(true, Ordering::Release);
+    }
+
+    /// Home `n` is gone.
+    pub fn is_lost(&self, n: usize) -> bool {
+        self.lost[n].load(Ordering::Acquire)
+    }
+
+    /// The first home in which the slot of the block is in a state that `is` accepts.
+    fn find(&self, block: BlockId, is: impl Fn(State) -> bool) -> Option<usize> {
+        let table = self.mover.table();
+        let state = |n: usize| table.state(home_slot(block, n));
+        (0..self.list.len()).find(|&n| !self.is_lost(n) && is(state(n)))
+    }
+
     /// Starts to write a ready block to the first home that takes it; `false` if none does.
     pub fn store(&self, block: BlockId, from: &ReadLease, bytes: u64) -> bool {
         (0..self.list.len()).any(|n| self.store_at(n, block, from, bytes))
@@ -45,7 +70,7 @@ impl Homes {
     /// Starts to write a ready block to home `n`; `false` if it takes no more.
     pub fn store_at(&self, n: usize, block: BlockId, from: &ReadLease, bytes: u64) -> bool {
         let home = &self.list[n];
-        if self.mover.is_closed(home.write) {
+        if self.is_lost(n) || self.mover.is_closed(home.write) {
             return false;
         }
         let Some(extent) = home.space.alloc_low(bytes) else {
@@ -68,20 +93,17 @@ impl Homes {
 
     /// The block is on its way home.
     pub fn is_leaving(&self, block: BlockId) -> bool {
-        let table = self.mover.table();
-        (0..self.list.len()).any(|n| table.state(home_slot(block, n)) == State::Filling)
+        self.find(block, |state| state == State::Filling).is_some()
     }
 
     /// The home that the block is being written to, or has been.
     pub fn of(&self, block: BlockId) -> Option<usize> {
-        let table = self.mover.table();
-        (0..self.list.len()).find(|&n| table.state(home_slot(block, n)) != State::Absent)
+        self.find(block, |state| state != State::Absent)
     }
 
     /// The home that the block can be read from.
-    fn readable(&self, block: BlockId) -> Option<usize> {
-        let table = self.mover.table();
-        (0..self.list.len()).find(|&n| table.state(home_slot(block, n)) == State::Ready)
+    pub fn readable(&self, block: BlockId) -> Option<usize> {
+        self.find(block, |state| state == State::Ready)
     }
 
     /// The block is readable at home.
@@ -125,7 +147,9 @@ impl Homes {
                 // What it ends with does not matter.
                 let _ = self.mover.wait(slot);
             }
-            if self.mover.table().state(slot) == State::Ready {
+            if self.is_lost(n) {
+                drop(self.mover.table().evict(slot));
+            } else if self.mover.table().state(slot) == State::Ready {
                 let freed = self.mover.free(home.write, slot);
                 assert!(freed, "nobody reads {block} any more");
             }

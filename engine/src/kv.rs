@@ -72,6 +72,12 @@ pub enum KvError {
         "no room for {bytes} bytes of kv on {homes}; give a larger tier or a smaller --context"
     )]
     HomesFull { bytes: u64, homes: String },
+    #[error("kv of {tokens} tokens was lost with {home}: {cause}")]
+    Lost {
+        tokens: usize,
+        home: String,
+        cause: String,
+    },
     #[error(transparent)]
     Move(#[from] MoveError),
 }

@@ -183,16 +183,20 @@ impl Needs {
         }
     }
 
-    /// Slices that a step of `rows` rows appends to, and those that stream meanwhile. Steps of the
-    /// permanent work area never cross a border between slices.
-    fn tails_bytes(&self, rows: usize) -> u64 {
+    /// Slices that a step of `rows` rows appends to. Steps of the permanent work area never cross
+    /// a border between slices.
+    fn tails(&self, rows: usize) -> usize {
         let blocks = if rows <= BASE_ROWS {
             1
         } else {
             self.kv.blocks_for(rows + SLICE_TOKENS - 1)
         };
-        let slices = (blocks * self.kv.layers) as u64 + STREAM_MIN;
-        slices * self.kv.frame_bytes()
+        blocks * self.kv.layers
+    }
+
+    /// Bytes of those, and of the slices that stream meanwhile.
+    fn tails_bytes(&self, rows: usize) -> u64 {
+        (self.tails(rows) as u64 + STREAM_MIN) * self.kv.frame_bytes()
     }
 
     /// Smallest budget that works: work area, two frames (and two of experts), and the KV that
@@ -333,11 +337,12 @@ impl Layout {
         (room / self.needs.kv.frame_bytes()) as usize
     }
 
-    /// Frames in which slices stream if KV takes `frames` frames: enough to keep a link busy, and
-    /// an eighth at most.
-    pub fn stream_frames(&self, frames: usize) -> usize {
+    /// Frames in which slices stream if KV takes `frames` frames and steps have `rows` rows at
+    /// most: enough to keep a link busy, an eighth at most, and what the tails leave.
+    pub fn stream_frames(&self, frames: usize, rows: usize) -> usize {
         let good = (STREAM_BYTES / self.needs.kv.frame_bytes()) as usize;
-        good.min(frames / 8).max(STREAM_MIN as usize)
+        let left = frames.saturating_sub(self.needs.tails(rows));
+        good.min(frames / 8).min(left).max(STREAM_MIN as usize)
     }
 
     /// Where KV of `tokens` tokens ends, coming from the top, with `work` bytes of prefill buffers
@@ -360,7 +365,8 @@ impl Layout {
         let bytes = |rows: usize, work: u64| {
             let passes = tokens.div_ceil(rows) as u64;
             let least = if self.needs.kv_has_home {
-                kv.min(self.needs.tails_bytes(rows))
+                let stream = STREAM_MIN * self.needs.kv.frame_bytes();
+                (kv + stream).min(self.needs.tails_bytes(rows))
             } else {
                 kv
             };

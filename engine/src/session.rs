@@ -35,6 +35,7 @@ use larder_pool::sys::file::{FileError, SourceFile};
 use larder_pool::sys::lease::SlotTable;
 use larder_pool::sys::mapping::{BindError, MapError};
 use larder_pool::sys::space::{Extent, Space};
+use larder_pool::table::HOMES_PER_BLOCK;
 use larder_pool::transfer::MoveError;
 use larder_pool::units::{BytesPerSec, GRANULE, PathId, SLICE_TOKENS};
 use std::cell::Cell;
@@ -72,6 +73,8 @@ pub enum SessionError {
         fast: String,
         fast_mb_s: f64,
     },
+    #[error("{count} tiers below the fast one; give {HOMES_PER_BLOCK} at most")]
+    TooManyTiers { count: usize },
     #[error(transparent)]
     KvShape(#[from] KvShapeError),
     #[error(transparent)]
@@ -112,6 +115,8 @@ pub struct Session {
     /// The folder of a home, locked until the session ends, and what of KV it keeps.
     spill: Option<SpillHome>,
     home_rates: Vec<f64>,
+    /// The first paths, which come from replicas of the model.
+    origins: usize,
     /// Limits of the paths, by path id.
     limits: Vec<Option<BytesPerSec>>,
     /// Bytes that probes moved, by path id; no report counts them.
@@ -215,14 +220,14 @@ impl Session {
     pub fn inward(&self) -> Vec<Inward> {
         let is_packed = matches!(self.manifest.origin, Origin::Objects(_));
         let kv = self.layout.needs().kv.bytes_for(self.resolved.context);
-        let origin = (PathId::new(0), u64::MAX);
+        let origins = (0..self.origins).map(|origin| (PathId::new(origin), u64::MAX));
         let beside = self.homes.list.iter().filter(|home| !home.is_origin);
         let homes = beside.map(|home| {
             let held = if is_packed { u64::MAX } else { kv };
             (home.read, home.space.len().min(held))
         });
-        let inward = std::iter::once(origin).chain(homes);
-        inward
+        origins
+            .chain(homes)
             .map(|(path, capacity)| Inward {
                 path,
                 name: self.mover.paths()[path.index()].name.clone(),
@@ -326,7 +331,7 @@ impl Session {
         let stream = if self.homes.list.is_empty() || stays {
             0
         } else {
-            self.layout.stream_frames(frames)
+            self.layout.stream_frames(frames, prefill.rows)
         };
         let (homes, space) = (self.homes.clone(), Arc::clone(&self.space));
         Sequence::new(kv, homes, space, (frames, stream))
@@ -394,17 +399,16 @@ impl Session {
         Ok(Some(SetAside { work, gather }))
     }
 
-    /// Puts the permanent work buffers back; KV and weights grow into the room again.
-    fn leave_prefill(
-        &mut self,
-        aside: Option<SetAside>,
-        sequence: &mut Sequence,
-        steps: u64,
-    ) -> Result<(), KvError> {
+    /// Puts the permanent work buffers back.
+    fn put_back(&mut self, aside: Option<SetAside>) {
         if let Some(SetAside { work, gather }) = aside {
             drop(self.backend.set_work(work));
             drop(self.gatherer.set_extent(gather));
         }
+    }
+
+    /// The buffers of a prefill are gone: KV and weights grow into the room again.
+    fn leave_prefill(&mut self, sequence: &mut Sequence, steps: u64) -> Result<(), KvError> {
         sequence.plan(self.layout.kv_frames(0), steps)?;
         let border = self.layout.kv_border(sequence.len(), 0);
         Ok(self.stager.set_border(border)?)

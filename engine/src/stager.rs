@@ -207,12 +207,32 @@ impl Stager {
     fn settle(&mut self, index: usize) -> Result<(), MoveError> {
         let block = BlockId::new(index as u32);
         if self.supply.table().state(slot_of(block)) == State::Filling {
-            drop(self.supply.wait(block)?);
+            drop(self.supply.wait(block, || self.place_again(index))?);
         }
         if std::mem::take(&mut self.moved[index]) && self.frame_of(index).is_none() {
             self.arrived_fixed(index);
         }
         Ok(())
+    }
+
+    /// The memory that a block was asked into, once more.
+    fn place_again(&self, index: usize) -> Option<Extent> {
+        let bytes = self.supply.bytes(BlockId::new(index as u32));
+        match self.frame_of(index) {
+            Some(frame) => {
+                let start = self.layout.ring_start + frame as u64 * self.layout.frame_bytes;
+                self.space.alloc_at(start, self.layout.frame_bytes)
+            }
+            None => self.space.alloc_at(self.layout.addresses[index], bytes),
+        }
+    }
+
+    /// A step ended early, and all its operations with it: nothing is in use.
+    pub fn abandon(&mut self) {
+        self.in_use.fill(false);
+        if let Some(experts) = self.experts.as_mut() {
+            experts.abandon();
+        }
     }
 
     fn arrived_fixed(&mut self, index: usize) {
@@ -397,7 +417,9 @@ impl Stager {
                 ..self.now
             };
         }
-        let lease = self.supply.wait(block)?;
+        let lease = self
+            .supply
+            .wait(block, || self.place_again(block.index()))?;
         if !was_ready {
             self.counters.stall += start.elapsed();
         }

@@ -14,12 +14,26 @@ use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
 use larder_pool::units::{BlockId, PathId};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// A path from a replica of the model.
+#[derive(Debug)]
+struct OriginPath {
+    path: PathId,
+    is_lost: AtomicBool,
+}
+
+/// Numbers of homes among the places that blocks are fetched from; those below are origins.
+const HOMES: usize = 1 << 16;
 
 /// See the module.
 #[derive(Clone)]
 pub struct Supply {
     mover: Arc<Mover>,
-    origin: PathId,
+    origins: Arc<[OriginPath]>,
+    /// Where each block was fetched from last.
+    from: Arc<[AtomicUsize]>,
     homes: Homes,
     specs: Arc<[Arc<BlockSpec>]>,
     /// Home of each block, by number; empty if nothing has one.
@@ -30,10 +44,15 @@ pub struct Supply {
 
 impl Supply {
     /// Weights that only ever come from the origin.
-    pub fn new(origin: PathId, homes: Homes, specs: Vec<Arc<BlockSpec>>) -> Self {
+    pub fn new(origins: &[PathId], homes: Homes, specs: Vec<Arc<BlockSpec>>) -> Self {
+        let origins = origins.iter().map(|&path| OriginPath {
+            path,
+            is_lost: AtomicBool::new(false),
+        });
         Self {
             mover: Arc::clone(&homes.mover),
-            origin,
+            origins: origins.collect(),
+            from: specs.iter().map(|_| AtomicUsize::new(0)).collect(),
             homes,
             specs: specs.into(),
             assigned: Arc::default(),
@@ -95,11 +114,28 @@ impl Supply {
 
     /// Asks for a block, which must be absent, in `target`.
     pub fn fetch(&self, block: BlockId, class: Class, due: u64, target: Extent) {
-        if self.homes.has(block) {
+        if let Some(home) = self.homes.readable(block) {
+            self.from[block.index()].store(HOMES + home, Ordering::Relaxed);
             self.homes.fetch(block, class, due, target);
         } else {
             self.fetch_origin(block, class, due, target);
         }
+    }
+
+    /// A replica of the model that stands, dealt out by `number`; the first one if none does.
+    pub fn origin(&self, number: usize) -> (usize, PathId) {
+        let standing = |(_, origin): &(usize, &OriginPath)| !origin.is_lost.load(Ordering::Acquire);
+        let standing: Vec<(usize, &OriginPath)> =
+            self.origins.iter().enumerate().filter(standing).collect();
+        let found = standing.get(number % standing.len().max(1));
+        found.map_or((0, self.origins[0].path), |(n, origin)| (*n, origin.path))
+    }
+
+    /// Origin `n` is gone; `false` if no other stands.
+    pub fn lose_origin(&self, n: usize) -> bool {
+        self.origins[n].is_lost.store(true, Ordering::Release);
+        let mut origins = self.origins.iter();
+        origins.any(|origin| !origin.is_lost.load(Ordering::Acquire))
     }
 
     /// As [`Self::fetch`], from the origin.
@@ -113,7 +149,9 @@ impl Supply {
             is_checked: true,
             pinned: None,
         };
-        let asked = self.mover.want(self.origin, request, target);
+        let (n, path) = self.origin(block.index());
+        self.from[block.index()].store(n, Ordering::Relaxed);
+        let asked = self.mover.want(path, request, target);
         assert!(asked.is_ok(), "only the stager fills the slots of weights");
     }
 
@@ -156,8 +194,47 @@ impl Supply {
         let _ = self.homes.wait(block);
     }
 
-    /// Pins a block that was asked for, sleeping until it is there.
-    pub fn wait(&self, block: BlockId) -> Result<ReadLease, MoveError> {
-        self.mover.wait(slot_of(block))
+    /// Pins a block that was asked for, sleeping until it is there. If what it came from is lost it
+    /// is fetched from elsewhere, into the memory that `again` gives: the same as before.
+    pub fn wait(
+        &self,
+        block: BlockId,
+        again: impl Fn() -> Option<Extent>,
+    ) -> Result<ReadLease, MoveError> {
+        loop {
+            let error = match self.mover.wait(slot_of(block)) {
+                Ok(lease) => return Ok(lease),
+                Err(error) => error,
+            };
+            let from = self.from[block.index()].load(Ordering::Relaxed);
+            let stands = match from.checked_sub(HOMES) {
+                _ if !error.is_lost() => false,
+                Some(home) => {
+                    self.homes.lose(home);
+                    true
+                }
+                None => self.lose_origin(from),
+            };
+            let Some(extent) = stands.then(|| given_back(&again)).flatten() else {
+                return Err(error);
+            };
+            self.fetch(block, Class::Demand, 0, extent);
+        }
+    }
+}
+
+/// Longest wait for the last operation of a failed move, and how often to look.
+const GIVEN_BACK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_micros(100);
+
+/// The memory of a move that failed: its last operation may still be on its way home.
+pub fn given_back(again: impl Fn() -> Option<Extent>) -> Option<Extent> {
+    let start = Instant::now();
+    loop {
+        let extent = again();
+        if extent.is_some() || start.elapsed() > GIVEN_BACK {
+            return extent;
+        }
+        std::thread::sleep(LOOK);
     }
 }

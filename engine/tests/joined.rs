@@ -278,3 +278,61 @@ fn bad_use_of_nodes_is_one_clear_line() {
     let load = ["load", story, "--into", &full.tier()];
     expect(fails(folder.path(), &load), 1, "tcp://127.0.0.1");
 }
+
+/// Text of a run in which `kill` happens once the text has begun.
+fn text_with(folder: &Path, arguments: &[&str], kill: impl FnOnce()) -> String {
+    let mut running = Command::new(LARDER)
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("larder starts");
+    let mut first = [0];
+    let out = running.stdout.as_mut().expect("piped");
+    // Without a text the exit says why.
+    let _ = out.read_exact(&mut first);
+    kill();
+    let output = running.wait_with_output().expect("larder ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    println!("{said}");
+    let rest = String::from_utf8_lossy(&output.stdout).into_owned();
+    format!("{}{rest}", char::from(first[0]))
+}
+
+#[test]
+fn a_node_that_dies_changes_no_word() {
+    let folder = TempDir::new().expect("temp folder");
+    for name in ["larder-story", "larder-story-moe"] {
+        let path = asset(&format!("{name}.gguf"));
+        let path = path.to_str().expect("text");
+        let free = text_with(folder.path(), &run_of(path, &[]), || ());
+        let remote = format!("remote://{name}");
+        for device in [false, true] {
+            let (first, second) = (NodeProcess::start("48MiB"), NodeProcess::start("48MiB"));
+            for node in [&first, &second] {
+                larder(folder.path(), &["load", path, "--into", &node.tier()]);
+            }
+            let links = [&first, &second].map(|node| format!("{},limit=80MB/s", node.tier()));
+            let plan = ["plan", path, "--context", CONTEXT, "--fast", "64MiB"];
+            let spill = ["--tier", "nvme=plan,16MiB"];
+            let plan = larder(folder.path(), &[&plan[..], &spill].concat());
+            let least = plan["min_fast_bytes"].as_u64().expect("a number") + (64 << 10);
+            let fast = if device {
+                format!("hbm=sim,{least}")
+            } else {
+                format!("dram={least}")
+            };
+            let tiers = ["--tier", &fast, "--tier", &links[0], "--tier", &links[1]];
+            // The first node has weights and the KV, the second one weights.
+            let text = text_with(folder.path(), &run_of(&remote, &tiers), || drop(first));
+            assert_eq!(text, free, "{name} {fast}");
+            // With a file in reach, a node only has KV.
+            let tiers = ["--tier", &fast, "--tier", &links[1]];
+            let text = text_with(folder.path(), &run_of(path, &tiers), || ());
+            assert_eq!(text, free, "{name} {fast}");
+        }
+    }
+}

@@ -6,7 +6,6 @@ use larder_sys::file::FileError;
 use larder_sys::io::Errno;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,10 +27,8 @@ impl Liveness {
     /// is enough to ask whether it stands.
     pub(super) fn check(&self, address: &str) -> Result<(), FileError> {
         if self.is_lost() {
-            return Err(FileError::Changed {
-                path: PathBuf::from(format!("tcp://{address}")),
-                what: "the node was lost or restarted",
-            });
+            let address = address.to_owned();
+            return Err(FileError::NodeLost { address });
         }
         Ok(())
     }

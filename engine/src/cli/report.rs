@@ -32,6 +32,8 @@ pub(super) struct RunReport {
     prompt_tokens: usize,
     /// Of those, tokens whose KV was kept from an earlier text.
     reused_tokens: usize,
+    /// Tokens whose KV was computed again because it was lost.
+    recomputed_tokens: usize,
     stop: String,
     ttft_ms: f64,
     decode_tok_s: Option<f64>,
@@ -199,6 +201,7 @@ impl RunReport {
             tokens: made.tokens.clone(),
             prompt_tokens,
             reused_tokens: made.reused,
+            recomputed_tokens: made.recomputed,
             stop: format!("{:?}", made.stop).to_lowercase(),
             ttft_ms: made.first_token.as_secs_f64() * 1e3,
             decode_tok_s,

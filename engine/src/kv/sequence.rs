@@ -10,6 +10,7 @@ use larder_pool::spill::KeptRecord;
 use larder_pool::sys::lease::{AppendLease, ReadLease, SlotTable};
 use larder_pool::sys::space::{Extent, Space};
 use larder_pool::table::{home_slot, slot_of};
+use larder_pool::transfer::MoveError;
 use larder_pool::units::{BlockId, SLICE_TOKENS};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -177,8 +178,21 @@ impl Sequence {
     /// Makes a frame free, or at least starts to.
     fn make_room(&mut self) -> Result<(), KvError> {
         if let Some(at) = self.storing.pop_front() {
-            match self.homes.wait(self.layout.slice(at)) {
+            let block = self.layout.slice(at);
+            let home = self.homes.of(block);
+            let Some(home) = home else {
+                // It was lost while the slice was on its way.
+                self.resident += 1;
+                return self.send_home(at);
+            };
+            match self.homes.wait(block) {
                 Ok(()) => self.drop_resident(at),
+                // Nothing is gone yet: the slice is here, and goes elsewhere.
+                Err(error) if error.is_lost() => {
+                    self.homes.lose(home);
+                    self.resident += 1;
+                    self.send_home(at)?;
+                }
                 // The tier takes no more; there may be another one, or room after all.
                 Err(error) if error.is_capacity() => {
                     self.resident += 1;
@@ -195,6 +209,26 @@ impl Sequence {
         match self.newest_resident() {
             Some(at) => self.send_home(at),
             None => Err(self.full_error()),
+        }
+    }
+
+    /// KV of this sequence is gone.
+    fn lost(&self, home: &str, cause: &str) -> KvError {
+        KvError::Lost {
+            tokens: self.len,
+            home: home.to_owned(),
+            cause: cause.to_owned(),
+        }
+    }
+
+    /// A move to or from home `home` failed; if that is gone, nothing more is asked of it.
+    fn failed(&self, home: Option<usize>, error: MoveError) -> KvError {
+        match home.filter(|_| error.is_lost()) {
+            Some(home) => {
+                self.homes.lose(home);
+                self.lost(&self.homes.list[home].name, &error.to_string())
+            }
+            None => error.into(),
         }
     }
 
@@ -259,8 +293,12 @@ impl Sequence {
         if !self.stream.is_next(at) {
             return Ok(None);
         }
-        let lease = self.stream.lease(&self.homes, &self.layout, at)?;
-        Ok(Some(lease))
+        let block = self.layout.slice(at);
+        let home = self.homes.readable(block);
+        match self.stream.lease(&self.homes, &self.layout, at) {
+            Ok(lease) => Ok(Some(lease)),
+            Err(error) => Err(self.failed(home, error)),
+        }
     }
 
     /// The operation on the oldest streamed slice has completed: it stays if there is room, else
@@ -285,6 +323,9 @@ impl Sequence {
             let Some(place) = self.next_to_stream() else {
                 return Ok(());
             };
+            if !self.homes.has(self.layout.slice(place.at)) {
+                return Err(self.lost("its home", "it was lost before"));
+            }
             let extent = self.frame()?;
             self.stream.ask(&self.homes, &self.layout, place, extent);
         }
@@ -409,7 +450,7 @@ impl Drop for Sequence {
     /// Frees every slice: nobody else reads them.
     fn drop(&mut self) {
         // A slice that failed to come is gone already.
-        let _ = self.stream.clear(&self.homes, &self.layout);
+        self.stream.abandon(&self.homes, &self.layout);
         for (layer, slices) in self.layers.drain(..).enumerate() {
             for (block, slice) in slices.full.into_iter().enumerate() {
                 let id = self.layout.slice(SliceAt { layer, block });

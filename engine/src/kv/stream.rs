@@ -134,6 +134,12 @@ impl Stream {
         }
     }
 
+    /// Gives up everything: nobody reads what was leased any more, and how moves end is all one.
+    pub(super) fn abandon(&mut self, homes: &Homes, layout: &KvLayout) {
+        self.leased = 0;
+        let _ = self.clear(homes, layout);
+    }
+
     /// Gives up everything that has not been leased.
     pub(super) fn clear(&mut self, homes: &Homes, layout: &KvLayout) -> Result<(), MoveError> {
         let mut outcome = Ok(());

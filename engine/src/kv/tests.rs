@@ -70,10 +70,7 @@ impl Bench {
             is_origin: false,
             is_forced: false,
         };
-        let homes = Homes {
-            list: vec![home],
-            mover: Arc::clone(&self.mover),
-        };
+        let homes = Homes::new(vec![home], Arc::clone(&self.mover));
         let space = Arc::clone(&self.space);
         let mut sequence = Sequence::new(self.layout.clone(), homes, space, (frames, stream));
         sequence.plan(frames, 1000).expect("empty");
@@ -158,10 +155,7 @@ fn a_full_home_is_one_clear_error() {
 #[test]
 fn without_a_home_a_full_arena_is_an_error() {
     let bench = bench(4);
-    let homes = Homes {
-        list: Vec::new(),
-        mover: Arc::clone(&bench.mover),
-    };
+    let homes = Homes::new(Vec::new(), Arc::clone(&bench.mover));
     let space = Arc::clone(&bench.space);
     let mut sequence = Sequence::new(bench.layout.clone(), homes, space, (4, 0));
     sequence.plan(4, 10).expect("empty");

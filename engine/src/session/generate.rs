@@ -2,6 +2,7 @@
 
 use crate::backend::work::Buf;
 use crate::graph::{LogitRows, Machine, StepInput};
+use crate::kv::kept::KvKey;
 use crate::kv::{KvError, Sequence};
 use crate::session::{Prefill, Session, SessionError};
 use crate::stager::Passes;
@@ -34,6 +35,15 @@ pub enum StopReason {
     Caller,
 }
 
+/// A text that is being generated.
+struct Text<'a> {
+    prompt: &'a [u32],
+    /// Names of the blocks of the prompt.
+    names: &'a [KvKey],
+    /// Tokens to generate, at most.
+    count: usize,
+}
+
 /// What a path did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathUse {
@@ -49,6 +59,8 @@ pub struct Generated {
     pub stop: StopReason,
     /// Tokens of the prompt whose KV was kept from an earlier text.
     pub reused: usize,
+    /// Tokens whose KV was computed again because it was lost.
+    pub recomputed: usize,
     /// From the call to the first token.
     pub first_token: Duration,
     /// From the first token to the last.
@@ -74,14 +86,14 @@ impl Session {
         self.check_tokens(options.prompt)?;
         let room = self.resolved.context - options.prompt.len() + 1;
         let count = options.count.min(room);
-        let mut prefill = self.prefill_of(options.prompt.len(), 1);
         let names = self.prefix_keys(options.prompt);
-        let tokens = options.prompt.len() + count.saturating_sub(1);
-        let mut sequence = self.sequence(tokens, &prefill, self.has_prefix(&names));
-        prefill.start = self.adopt_prefix(&mut sequence, &names);
-        self.stager.start_text();
+        let text = Text {
+            prompt: options.prompt,
+            names: &names,
+            count,
+        };
         let mut logits = vec![0.0; self.manifest.config.vocab];
-        self.prefill(&mut sequence, (options.prompt, prefill), count, &mut logits)?;
+        let (mut sequence, reused) = self.start(&text, &[], &mut logits)?;
 
         let mut made = Generated {
             tokens: Vec::with_capacity(count),
@@ -90,7 +102,8 @@ impl Session {
             } else {
                 StopReason::Count
             },
-            reused: prefill.start,
+            reused,
+            recomputed: 0,
             first_token: start.elapsed(),
             decode: Duration::ZERO,
             decode_steps: 0,
@@ -112,8 +125,7 @@ impl Session {
                 break;
             }
             if made.tokens.len() < count {
-                self.decode(&mut sequence, token, &mut logits)?;
-                made.decode_steps += 1;
+                self.next(&text, &mut made, &mut sequence, &mut logits)?;
             }
         }
         made.decode = begun.elapsed();
@@ -125,6 +137,29 @@ impl Session {
         made.decode_stall = self.stall(&sequence).saturating_sub(before.1);
         self.keep_prefix(sequence, &names);
         Ok(made)
+    }
+
+    /// The step behind the last token that was made. KV that is lost is computed again first.
+    fn next(
+        &mut self,
+        text: &Text<'_>,
+        made: &mut Generated,
+        sequence: &mut Sequence,
+        logits: &mut [f32],
+    ) -> Result<(), SessionError> {
+        let token = *made.tokens.last().expect("a token was made");
+        match self.decode(sequence, token, logits) {
+            Err(SessionError::Kv(KvError::Lost { .. })) => {
+                made.recomputed += sequence.len();
+                // What is left of it makes room.
+                let empty = self.sequence(0, &self.prefill_of(1, 1), false);
+                drop(std::mem::replace(sequence, empty));
+                (*sequence, _) = self.start(text, &made.tokens, logits)?;
+            }
+            outcome => outcome?,
+        }
+        made.decode_steps += 1;
+        Ok(())
     }
 
     /// What each path has done so far, by path id.
@@ -144,6 +179,40 @@ impl Session {
         self.stager.counters().stall + sequence.stall()
     }
 
+    /// The KV of a text after `made` generated tokens, and how many tokens of the prompt were kept
+    /// from before; the logits of its last token stand in `logits`. What is computed again is
+    /// computed by the kernels that made it first, so it is the same bit for bit. KV that is lost
+    /// meanwhile is started over, once for every home that can be lost.
+    fn start(
+        &mut self,
+        text: &Text<'_>,
+        made: &[u32],
+        logits: &mut [f32],
+    ) -> Result<(Sequence, usize), SessionError> {
+        let tokens = text.prompt.len() + text.count.saturating_sub(1);
+        let mut lost = 0;
+        loop {
+            let mut prefill = self.prefill_of(text.prompt.len(), 1);
+            let mut sequence = self.sequence(tokens, &prefill, self.has_prefix(text.names));
+            prefill.start = self.adopt_prefix(&mut sequence, text.names);
+            self.stager.start_text();
+            let mut run = || -> Result<(), SessionError> {
+                self.prefill(&mut sequence, (text.prompt, prefill), text.count, logits)?;
+                for &token in made {
+                    self.decode(&mut sequence, token, logits)?;
+                }
+                Ok(())
+            };
+            match run() {
+                Ok(()) => return Ok((sequence, prefill.start)),
+                Err(SessionError::Kv(KvError::Lost { .. })) if lost < self.homes.list.len() => {
+                    lost += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Runs the prompt; the logits of its last token come back.
     fn prefill(
         &mut self,
@@ -153,9 +222,27 @@ impl Session {
         logits: &mut [f32],
     ) -> Result<(), SessionError> {
         let aside = self.enter_prefill(&prefill)?;
+        let full = 1 + count.saturating_sub(1) as u64;
+        let outcome = self.passes(sequence, (prompt, prefill), full);
+        if outcome.is_ok() {
+            self.backend.download(Buf::Logits, 0, logits);
+        }
+        // The permanent buffers come back however the passes ended.
+        self.put_back(aside);
+        outcome?;
+        self.leave_prefill(sequence, full - 1)?;
+        Ok(())
+    }
+
+    /// The passes of a prefill, of which `full` passes over all blocks follow.
+    fn passes(
+        &mut self,
+        sequence: &mut Sequence,
+        (prompt, prefill): (&[u32], Prefill),
+        full: u64,
+    ) -> Result<(), KvError> {
         let passes = prefill.passes();
         let chunks = passes.len() as u64;
-        let full = 1 + count.saturating_sub(1) as u64;
         let frames = self.layout.kv_frames(prefill.work_bytes);
         sequence.plan(frames, chunks - 1 + full)?;
         self.stager.expect(Passes {
@@ -173,8 +260,6 @@ impl Session {
             sequence.reserve(sequence.len() + chunk.len())?;
             self.step(sequence, Class::Chunk, chunk, wanted)?;
         }
-        self.backend.download(Buf::Logits, 0, logits);
-        self.leave_prefill(aside, sequence, full - 1)?;
         Ok(())
     }
 

@@ -46,8 +46,8 @@ pub struct NodeLink {
 #[derive(Clone, Default)]
 pub struct Nodes {
     pub links: Vec<NodeLink>,
-    /// The one whose objects the model is.
-    pub origin: Option<usize>,
+    /// Those that hold the model, in the order they were given.
+    pub origins: Vec<usize>,
 }
 
 /// Connects to the node at `address`.
@@ -85,11 +85,11 @@ impl Nodes {
         }
         Ok(Self {
             links,
-            origin: None,
+            origins: Vec::new(),
         })
     }
 
-    /// Opens the model `name`, which the first node that has it serves.
+    /// Opens the model `name`, which every node that has it serves.
     pub fn open_model(&mut self, name: &str) -> Result<(Container, Manifest), NodesError> {
         if self.links.is_empty() {
             let name = name.to_owned();
@@ -101,8 +101,11 @@ impl Nodes {
                 continue;
             };
             match found {
-                None => found = Some((index, hash)),
-                Some((_, first)) if first == hash => {}
+                None => {
+                    found = Some((index, hash));
+                    self.origins.push(index);
+                }
+                Some((_, first)) if first == hash => self.origins.push(index),
                 Some((at, first)) => {
                     let place = |index: usize, hash: ObjectHash| {
                         format!("{hash} at {}", self.links[index].client.address())
@@ -122,7 +125,6 @@ impl Nodes {
             }
             return Err(no_model(name, &models));
         };
-        self.origin = Some(index);
         let root = self.links[index].client.get_object(hash)?;
         let path = PathBuf::from(format!("{SCHEME}{name}"));
         Ok(Manifest::from_packed(&path, &root)?)

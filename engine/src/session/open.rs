@@ -56,14 +56,12 @@ impl Session {
         let paths = tiers.paths.len();
         let clock = Arc::new(RealClock::new());
         let mover = Arc::new(Mover::start(Arc::clone(&table), tiers.paths, clock));
-        let homes = Homes {
-            list: tiers.homes,
-            mover: Arc::clone(&mover),
-        };
+        let homes = Homes::new(tiers.homes, Arc::clone(&mover));
         let spill = tiers.spill.map(|folder| SpillHome::new(folder, &homes));
-        let packed = matches!(manifest.origin, Origin::Objects(_));
         let rates = (tiers.origin_rate, tiers.weight_rates.as_slice());
-        let supply = open_supply(&manifest, &layout, &homes, packed.then_some(rates));
+        let packed = matches!(manifest.origin, Origin::Objects(_));
+        let model = (&*manifest, tiers.origins);
+        let supply = open_supply(model, &layout, &homes, packed.then_some(rates));
 
         let work = WorkBuffers::new(&needs.work, BASE_ROWS, BASE_ROWS, &space, Space::alloc_low)
             .expect("the layout keeps the work area free");
@@ -80,7 +78,8 @@ impl Session {
         };
         backend.set_work(work);
         let gather_block = BlockId::new((weights + slices) as u32);
-        let mut gatherer = Gatherer::new(Arc::clone(&mover), gather_block, &manifest);
+        let mut gatherer =
+            Gatherer::new(supply.clone(), Arc::clone(&space), gather_block, &manifest);
         gatherer.set_extent(gather);
         let stager = Stager::new(&manifest, layout.clone(), supply, Arc::clone(&space));
         let mut session = Self {
@@ -98,6 +97,7 @@ impl Session {
             files: tiers.files,
             spill,
             home_rates: tiers.rates,
+            origins: tiers.origins,
             limits: tiers.limits,
             probed: vec![0; paths],
         };
@@ -108,14 +108,15 @@ impl Session {
 
 /// Where the weights come from; of a packed model, with `rates` of the origin and the homes.
 fn open_supply(
-    manifest: &Manifest,
+    (manifest, origins): (&Manifest, usize),
     layout: &Layout,
     homes: &Homes,
     rates: Option<(f64, &[f64])>,
 ) -> Supply {
     let specs = manifest.blocks.iter();
     let specs = specs.map(|block| Arc::new(block.spec.clone())).collect();
-    let supply = Supply::new(PathId::new(0), homes.clone(), specs);
+    let origins: Vec<PathId> = (0..origins).map(PathId::new).collect();
+    let supply = Supply::new(&origins, homes.clone(), specs);
     let Some((rate, rates)) = rates else {
         return supply;
     };

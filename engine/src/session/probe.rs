@@ -23,8 +23,10 @@ impl Session {
     /// arena.
     pub fn probe_paths(&mut self) -> Result<Vec<Option<f64>>, MoveError> {
         let origin: Vec<usize> = (0..self.manifest.blocks.len()).collect();
-        let mut rates = vec![Some(self.stream(&origin, None)?)];
-        for path in self.inward().into_iter().skip(1) {
+        // Replicas are read from at once.
+        let each = self.stream(&origin, None)? / self.origins as f64;
+        let mut rates = vec![Some(each); self.origins];
+        for path in self.inward().into_iter().skip(self.origins) {
             let home = self
                 .homes
                 .list

@@ -32,7 +32,8 @@ impl Session {
                 each(first + row, &logits)?;
             }
         }
-        self.leave_prefill(aside, &mut sequence, 0)?;
+        self.put_back(aside);
+        self.leave_prefill(&mut sequence, 0)?;
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use crate::home::Home;
 use crate::manifest::{Manifest, Origin};
 use crate::session::fast::FastTier;
-use crate::session::nodes::Nodes;
+use crate::session::nodes::{NodeLink, Nodes};
 use crate::session::resolve::slower;
 use crate::session::{LowerTier, SessionError, SessionOptions};
 use larder_pool::mover::PathParts;
@@ -12,6 +12,7 @@ use larder_pool::spill::Spill;
 use larder_pool::sys::driver::open_driver;
 use larder_pool::sys::file::SourceFile;
 use larder_pool::sys::space::Space;
+use larder_pool::table::HOMES_PER_BLOCK;
 use larder_pool::units::{BytesPerSec, PathId};
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ const REMOTE_GUESS: f64 = 2e9;
 /// See the module.
 pub(super) struct Tiers {
     pub(super) paths: Vec<PathParts>,
+    /// The first paths, which come from replicas of the model.
+    pub(super) origins: usize,
     pub(super) homes: Vec<Home>,
     /// Bandwidth of each home, and of the origin, as far as it is known before anything ran.
     pub(super) rates: Vec<f64>,
@@ -36,7 +39,7 @@ pub(super) struct Tiers {
 }
 
 impl Tiers {
-    /// Opens what `options` name, for the fast tier `fast`. Path 0 is the origin's.
+    /// Opens what `options` name, for the fast tier `fast`. The origin's paths come first.
     pub(super) fn open(
         manifest: &Manifest,
         options: &SessionOptions,
@@ -45,6 +48,7 @@ impl Tiers {
     ) -> Result<Self, SessionError> {
         let mut tiers = Self {
             paths: Vec::new(),
+            origins: 1,
             homes: Vec::new(),
             rates: Vec::new(),
             origin_rate: 0.0,
@@ -61,51 +65,70 @@ impl Tiers {
                 limit,
             } = tier
             {
-                let spill = Spill::open(folder, *bytes)?;
                 let limit = slower(*limit, options.fast_limit);
-                let path = |name: String| -> Result<PathParts, SessionError> {
-                    let (memory, bounce) = fast.landing()?;
-                    let parts = spill.path(name, &memory, limit);
-                    Ok(PathParts { bounce, ..parts })
-                };
-                let read = path(format!("nvme>{}", fast.name))?;
-                let write = path(format!("{}>nvme", fast.name))?;
-                tiers.add_home("nvme", Arc::clone(spill.space()), (read, write));
-                tiers.rates.push(limit.map_or(NVME_GUESS, BytesPerSec::get));
-                tiers.spill = Some(spill);
+                tiers.open_nvme(Spill::open(folder, *bytes)?, limit, fast)?;
             }
         }
         for (index, link) in nodes.links.iter().enumerate() {
-            let name = match index {
-                0 => "remote".to_owned(),
-                _ => format!("remote{}", index + 1),
-            };
             let limit = slower(link.limit, options.fast_limit);
-            let lent = link.client.lend(link.client.info()?.free_bytes)?;
-            let (reader, source) = lent.reader()?;
-            let (_, sink) = lent.reader()?;
-            let parts = |name, driver, source| -> Result<PathParts, SessionError> {
-                Ok(PathParts {
-                    name,
-                    driver,
-                    source: Box::new(source),
-                    limit,
-                    bounce: fast.landing()?.1,
-                })
-            };
-            let read = parts(format!("{name}>{}", fast.name), reader, source)?;
-            let write = parts(format!("{}>{name}", fast.name), lent.writer()?, sink)?;
-            tiers.add_home(&name, Arc::clone(lent.space()), (read, write));
-            tiers
-                .rates
-                .push(limit.map_or(REMOTE_GUESS, BytesPerSec::get));
+            tiers.open_node(&numbered("remote", index), link, limit, fast)?;
             let home = tiers.homes.last_mut().expect("added just now");
-            (home.lent, home.is_forced) = (Some(lent), link.is_forced);
-            home.is_origin = nodes.origin == Some(index);
+            home.is_origin = nodes.origins.contains(&index);
+        }
+        if tiers.homes.len() > HOMES_PER_BLOCK {
+            let count = tiers.homes.len();
+            return Err(SessionError::TooManyTiers { count });
         }
         tiers.sort();
         tiers.limits = tiers.paths.iter().map(|path| path.limit).collect();
         Ok(tiers)
+    }
+
+    fn open_nvme(
+        &mut self,
+        spill: Spill,
+        limit: Option<BytesPerSec>,
+        fast: &FastTier,
+    ) -> Result<(), SessionError> {
+        let path = |name: String| -> Result<PathParts, SessionError> {
+            let (memory, bounce) = fast.landing()?;
+            let parts = spill.path(name, &memory, limit);
+            Ok(PathParts { bounce, ..parts })
+        };
+        let read = path(format!("nvme>{}", fast.name))?;
+        let write = path(format!("{}>nvme", fast.name))?;
+        self.add_home("nvme", Arc::clone(spill.space()), (read, write));
+        self.rates.push(limit.map_or(NVME_GUESS, BytesPerSec::get));
+        self.spill = Some(spill);
+        Ok(())
+    }
+
+    fn open_node(
+        &mut self,
+        name: &str,
+        link: &NodeLink,
+        limit: Option<BytesPerSec>,
+        fast: &FastTier,
+    ) -> Result<(), SessionError> {
+        let lent = link.client.lend(link.client.info()?.free_bytes)?;
+        let (reader, source) = lent.reader()?;
+        let parts = |name, driver| -> Result<PathParts, SessionError> {
+            Ok(PathParts {
+                name,
+                driver,
+                source: Box::new(source.clone()),
+                limit,
+                bounce: fast.landing()?.1,
+            })
+        };
+        let read = parts(format!("{name}>{}", fast.name), reader)?;
+        let write = parts(format!("{}>{name}", fast.name), lent.writer()?)?;
+        self.add_home(name, Arc::clone(lent.space()), (read, write));
+        self.rates
+            .push(limit.map_or(REMOTE_GUESS, BytesPerSec::get));
+        let home = self.homes.last_mut().expect("added just now");
+        (home.lent, home.is_forced) = (Some(lent), link.is_forced);
+        Ok(())
     }
 
     fn open_origin(
@@ -115,40 +138,40 @@ impl Tiers {
         nodes: &Nodes,
         fast: &FastTier,
     ) -> Result<(), SessionError> {
-        let name = format!("origin>{}", fast.name);
-        let (memory, bounce) = fast.landing()?;
         let limit = slower(options.origin_limit, options.fast_limit);
-        let parts = match &manifest.origin {
+        match &manifest.origin {
             Origin::Files(files) => {
                 self.files = files
                     .iter()
                     .map(|file| SourceFile::open(&file.path).map(Arc::new))
                     .collect::<Result<Vec<_>, _>>()?;
                 self.origin_rate = limit.map_or(NVME_GUESS, BytesPerSec::get);
-                PathParts {
-                    name,
+                let (memory, bounce) = fast.landing()?;
+                self.paths.push(PathParts {
+                    name: format!("origin>{}", fast.name),
                     driver: open_driver(self.files.clone(), &memory),
                     source: Box::new(Files(self.files.clone())),
                     limit,
                     bounce,
-                }
+                });
             }
             Origin::Objects(hashes) => {
-                let node = nodes.origin.expect("a packed model was opened from a node");
-                let link = &nodes.links[node];
-                let limit = slower(limit, link.limit);
-                self.origin_rate = limit.map_or(REMOTE_GUESS, BytesPerSec::get);
-                let (driver, source) = link.client.read_objects(hashes)?;
-                PathParts {
-                    name,
-                    driver,
-                    source: Box::new(source),
-                    limit,
-                    bounce,
+                self.origins = nodes.origins.len();
+                for (number, &node) in nodes.origins.iter().enumerate() {
+                    let link = &nodes.links[node];
+                    let limit = slower(limit, link.limit);
+                    self.origin_rate += limit.map_or(REMOTE_GUESS, BytesPerSec::get);
+                    let (driver, source) = link.client.read_objects(hashes)?;
+                    self.paths.push(PathParts {
+                        name: format!("{}>{}", numbered("origin", number), fast.name),
+                        driver,
+                        source: Box::new(source),
+                        limit,
+                        bounce: fast.landing()?.1,
+                    });
                 }
             }
-        };
-        self.paths.push(parts);
+        }
         Ok(())
     }
 
@@ -176,5 +199,13 @@ impl Tiers {
             self.rates.push(rate);
             self.homes.push(home);
         }
+    }
+}
+
+/// The name of the first of its kind, and of those behind it.
+fn numbered(name: &str, index: usize) -> String {
+    match index {
+        0 => name.to_owned(),
+        _ => format!("{name}{}", index + 1),
     }
 }

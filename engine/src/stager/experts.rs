@@ -162,7 +162,7 @@ impl ExpertCache {
         };
         let block = self.waiting.remove(index).expect("position is inside");
         let start = Instant::now();
-        let lease = self.supply.wait(block)?;
+        let lease = self.supply.wait(block, || self.place_again(block))?;
         if ready.is_none() {
             counters.stall += start.elapsed();
         }
@@ -174,6 +174,20 @@ impl ExpertCache {
         }
         self.policy.used(block);
         Ok(NextExpert::Leased(block, lease))
+    }
+
+    /// The memory that an expert was asked into, once more.
+    fn place_again(&self, block: BlockId) -> Option<Extent> {
+        let frame = self.frame_of[block.index() - self.first]?;
+        let start = self.area.frame_start(frame);
+        self.space.alloc_at(start, self.area.frame_bytes)
+    }
+
+    /// A step ended early: nothing is needed.
+    pub fn abandon(&mut self) {
+        self.needed.clear();
+        self.waiting.clear();
+        self.guesses.clear();
     }
 
     /// The operations on an expert have completed: it may leave.
@@ -309,7 +323,7 @@ impl ExpertCache {
             }
             self.forget_cancelled(block);
         } else if self.state(block) == State::Filling {
-            drop(self.supply.wait(block)?);
+            drop(self.supply.wait(block, || self.place_again(block))?);
         }
         Ok(())
     }

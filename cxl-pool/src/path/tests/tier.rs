@@ -4,7 +4,7 @@
 use super::*;
 use crate::block::stored_spec;
 use crate::sim::SteppedCopier;
-use crate::table::{HOMES_PER_BLOCK, block_of, home_slot, slot_of};
+use crate::table::{HOMES_PER_BLOCK, SLOTS_PER_BLOCK, block_of, home_slot, slot_of};
 use larder_sys::lease::ReadLease;
 use larder_sys::slot::PartRange;
 use larder_sys::space::DeviceKey;
@@ -76,7 +76,7 @@ fn tier(seed: u64, link: Link, fast: Fast) -> Tier {
     Tier {
         write: path("fast>nvme", seed),
         read: path("nvme>fast", !seed),
-        table: SlotTable::new(BLOCKS * 4),
+        table: SlotTable::new(BLOCKS * SLOTS_PER_BLOCK),
         fast,
         key,
         staging,

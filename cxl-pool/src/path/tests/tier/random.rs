@@ -50,7 +50,7 @@ fn act(tier: &mut Tier, model: &mut Model, op: u8, pick: u64) {
 
 /// Clears poison; whoever failed has said why.
 fn clear(tier: &Tier) {
-    for slot in 0..BLOCKS * 4 {
+    for slot in 0..BLOCKS * SLOTS_PER_BLOCK {
         if tier.table.state(slot) == State::Poisoned {
             assert!(tier.error_of(slot).is_some(), "{}", block_of(slot));
             tier.table.clear_poison(slot);
