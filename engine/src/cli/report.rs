@@ -110,7 +110,9 @@ pub(super) fn notes(session: &Session) -> Vec<String> {
     let mut notes = Vec::new();
     for info in session.mover().paths() {
         notes.push(format!("{} by {}", info.name, info.driver));
-        notes.extend(info.notes.iter().cloned());
+        let new = info.notes.iter().filter(|note| !notes.contains(note));
+        let new: Vec<String> = new.cloned().collect();
+        notes.extend(new);
     }
     notes.extend(session.buffered_files().map(|path| {
         format!(
@@ -247,6 +249,13 @@ impl RunReport {
                 }
             ),
         );
+        if self.recomputed_tokens > 0 {
+            let tokens = self.recomputed_tokens;
+            table.row(
+                "computed again",
+                format!("{tokens} tokens, lost with their home"),
+            );
+        }
         table.row("first token", format!("{:.0} ms", self.ttft_ms));
         table.row(
             "decode",
@@ -274,7 +283,7 @@ impl RunReport {
             ),
         );
         table.row("memory peak", memory(self.peak_bytes));
-        for (path, bytes) in &self.bytes_moved {
+        for (path, bytes) in self.bytes_moved.iter().filter(|(_, bytes)| **bytes > 0) {
             let link = self.link_mb_s.get(path).map_or(String::new(), |speed| {
                 format!(", {} while decoding", rate(speed * 1e6))
             });
