@@ -376,10 +376,11 @@ impl Sequence {
         true
     }
 
-    /// Takes the first `blocks` blocks out, as far as home `n` has room for them: the slices of
-    /// each, one per layer. The sequence ends with it.
-    pub fn park(mut self, n: usize, blocks: usize) -> Vec<Vec<KeptRecord>> {
+    /// Takes the first `blocks` blocks out, as far as home `n` has room for them and `bytes` more
+    /// bytes written there suffice: the slices of each, one per layer. The sequence ends with it.
+    pub fn park(mut self, n: usize, blocks: usize, bytes: u64) -> Vec<Vec<KeptRecord>> {
         let mut parked = Vec::new();
+        let mut writes = bytes / self.layout.slice_bytes;
         if self.stream.clear(&self.homes, &self.layout).is_err() {
             return parked;
         }
@@ -390,7 +391,9 @@ impl Sequence {
             for (layer, &id) in ids.iter().enumerate() {
                 if let Slice::Resident(lease) = &self.layers[layer].full[block]
                     && self.homes.of(id).is_none()
+                    && writes > 0
                 {
+                    writes -= 1;
                     self.homes.store_at(n, id, lease, self.layout.slice_bytes);
                 }
             }

@@ -8,6 +8,9 @@ use larder_pool::units::SLICE_TOKENS;
 use std::fmt::Write;
 use std::os::unix::fs::MetadataExt;
 
+/// Longest time that is spent on writing what may be of use to a later text.
+const KEEP_SECONDS: f64 = 2.0;
+
 impl Session {
     /// Everything but the tokens that the bytes of KV depend on.
     fn kv_identity(&self) -> Vec<u8> {
@@ -84,7 +87,9 @@ impl Session {
     /// Keeps the blocks of the prompt of a text that has ended.
     pub(super) fn keep_prefix(&mut self, sequence: Sequence, names: &[KvKey]) {
         if let Some(spill) = self.spill.as_mut() {
-            let parked = sequence.park(spill.home, names.len());
+            // Nobody should wait for what may never be asked for.
+            let bytes = self.home_rates[spill.home] * KEEP_SECONDS;
+            let parked = sequence.park(spill.home, names.len(), bytes as u64);
             for (name, records) in names.iter().zip(parked) {
                 spill.index.put(*name, records);
             }
