@@ -251,13 +251,14 @@ impl Session {
                 self.home_rates[home] = rate;
             }
         }
+        self.rehome(measured);
         let kv = self.layout.needs().kv.bytes_for(self.resolved.context);
         let homes = || self.homes.list.iter().zip(&self.home_rates);
         let slow = homes().find_map(|(slow, &slow_rate)| {
             let replaces =
                 |home: &Home, rate: f64| home.space.len() >= kv && rate > SLOWER * slow_rate;
             let better = homes().find(|(home, rate)| replaces(home, **rate))?;
-            let counts = slow.lent.is_some() && !slow.is_forced;
+            let counts = slow.lent.is_some() && !slow.is_forced && !slow.is_origin;
             counts.then_some((slow, slow_rate, better.0, *better.1))
         });
         let Some((slow, slow_rate, fast, fast_rate)) = slow else {
@@ -269,6 +270,24 @@ impl Session {
             fast: fast.name.clone(),
             fast_mb_s: fast_rate / 1e6,
         })
+    }
+
+    /// Deals the blocks of a packed model out by what the paths were measured to carry.
+    fn rehome(&mut self, measured: &[Option<f64>]) {
+        let origins = measured.iter().take(self.origins).flatten();
+        let origin: f64 = origins.sum();
+        if origin == 0.0 || !matches!(self.manifest.origin, Origin::Objects(_)) {
+            return;
+        }
+        // The node of the model would only hold its weights twice.
+        let homes = self.homes.list.iter().zip(&self.home_rates);
+        let rates: Vec<f64> = homes
+            .map(|(home, &rate)| if home.is_origin { 0.0 } else { rate })
+            .collect();
+        let reserve = self.layout.needs().kv.bytes_for(self.resolved.context);
+        let supply = self.stager.supply().clone();
+        let supply = supply.with_homes(self.layout.streamed(), origin, &rates, reserve);
+        self.stager.set_supply(supply);
     }
 
     /// Homes of KV and weights, the fastest first.

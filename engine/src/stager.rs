@@ -126,6 +126,14 @@ impl Stager {
         }
     }
 
+    /// Takes another plan of where blocks are homed.
+    pub fn set_supply(&mut self, supply: Supply) {
+        if let Some(experts) = self.experts.as_mut() {
+            experts.set_supply(supply.clone());
+        }
+        self.supply = supply;
+    }
+
     pub fn supply(&self) -> &Supply {
         &self.supply
     }

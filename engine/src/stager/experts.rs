@@ -94,6 +94,11 @@ impl ExpertCache {
         }
     }
 
+    /// Takes another plan of where experts are homed.
+    pub fn set_supply(&mut self, supply: Supply) {
+        self.supply = supply;
+    }
+
     /// Sets the upper end of the frames, between two steps; experts behind it are dropped.
     pub fn set_border(&mut self, border: u64) -> Result<(), MoveError> {
         let count = self.area.frames_below(border).min(self.moved.len());
