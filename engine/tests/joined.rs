@@ -279,8 +279,8 @@ fn bad_use_of_nodes_is_one_clear_line() {
     expect(fails(folder.path(), &load), 1, "tcp://127.0.0.1");
 }
 
-/// Text of a run in which `kill` happens once the text has begun.
-fn text_with(folder: &Path, arguments: &[&str], kill: impl FnOnce()) -> String {
+/// Text and report of a run in which `kill` happens once the text has begun.
+fn text_with(folder: &Path, arguments: &[&str], kill: impl FnOnce()) -> (String, String) {
     let mut running = Command::new(LARDER)
         .args(arguments)
         .current_dir(folder)
@@ -295,20 +295,27 @@ fn text_with(folder: &Path, arguments: &[&str], kill: impl FnOnce()) -> String {
     let _ = out.read_exact(&mut first);
     kill();
     let output = running.wait_with_output().expect("larder ends");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
-    println!("{said}");
     let rest = String::from_utf8_lossy(&output.stdout).into_owned();
-    format!("{}{rest}", char::from(first[0]))
+    (format!("{}{rest}", char::from(first[0])), said)
 }
 
 #[test]
 fn a_node_that_dies_changes_no_word() {
     let folder = TempDir::new().expect("temp folder");
+    // Long enough for KV to be at the node before the text begins.
+    let prompt: Vec<String> = (0..150).map(|i| (30 + i % 200).to_string()).collect();
+    let prompt = prompt.join(",");
+    let run = |model: &str, tiers: &[&str], kill: &mut dyn FnMut()| {
+        let fixed = ["run", model, "--prompt-tokens", &prompt, "-n", "100"];
+        let more = ["--ignore-eos", "--context", CONTEXT];
+        text_with(folder.path(), &[&fixed[..], &more, tiers].concat(), kill)
+    };
     for name in ["larder-story", "larder-story-moe"] {
         let path = asset(&format!("{name}.gguf"));
         let path = path.to_str().expect("text");
-        let free = text_with(folder.path(), &run_of(path, &[]), || ());
+        let (free, _) = run(path, &[], &mut || ());
         let remote = format!("remote://{name}");
         for device in [false, true] {
             let (first, second) = (NodeProcess::start("48MiB"), NodeProcess::start("48MiB"));
@@ -319,7 +326,7 @@ fn a_node_that_dies_changes_no_word() {
             let plan = ["plan", path, "--context", CONTEXT, "--fast", "64MiB"];
             let spill = ["--tier", "nvme=plan,16MiB"];
             let plan = larder(folder.path(), &[&plan[..], &spill].concat());
-            let least = plan["min_fast_bytes"].as_u64().expect("a number") + (64 << 10);
+            let least = plan["min_fast_bytes"].as_u64().expect("a number");
             let fast = if device {
                 format!("hbm=sim,{least}")
             } else {
@@ -327,12 +334,15 @@ fn a_node_that_dies_changes_no_word() {
             };
             let tiers = ["--tier", &fast, "--tier", &links[0], "--tier", &links[1]];
             // The first node has weights and the KV, the second one weights.
-            let text = text_with(folder.path(), &run_of(&remote, &tiers), || drop(first));
+            let mut first = Some(first);
+            let (text, said) = run(&remote, &tiers, &mut || drop(first.take()));
             assert_eq!(text, free, "{name} {fast}");
+            assert!(said.contains("computed again"), "{name} {fast}: {said}");
             // With a file in reach, a node only has KV.
             let tiers = ["--tier", &fast, "--tier", &links[1]];
-            let text = text_with(folder.path(), &run_of(path, &tiers), || ());
+            let (text, said) = run(path, &tiers, &mut || ());
             assert_eq!(text, free, "{name} {fast}");
+            assert!(!said.contains("computed again"), "{name} {fast}: {said}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Operands of attention, and the arithmetic of one block that each instruction set provides.
 
-use crate::kv::{KvShape, KvType};
+use crate::kv::{self, KvShape, KvType};
 use std::ops::Range;
 
 /// Shape of one layer's attention.
@@ -63,7 +63,15 @@ pub(crate) trait BlockMath {
     ///
     /// # Safety
     /// The CPU has the flags of the instruction set.
-    unsafe fn decode(kv: &KvShape, bytes: &[u8], tokens: Range<usize>, pad: usize, out: &mut [f32]);
+    unsafe fn decode(
+        kv: &KvShape,
+        bytes: &[u8],
+        tokens: Range<usize>,
+        pad: usize,
+        out: &mut [f32],
+    ) {
+        decode_rows(kv, bytes, tokens, pad, out, kv::decode);
+    }
 
     /// Sets `s[i][t]` to the dot product of query i and token t for every t in `seen[i]`.
     ///

@@ -1,23 +1,13 @@
 //! Attention of one 64-token block in lanes.
 
 use super::lanes;
-use crate::attention::{BlockMath, Softmax, decode_rows};
-use crate::kv::{self, KV_TOKENS, KvShape};
+use crate::attention::{BlockMath, Softmax};
+use crate::kv::KV_TOKENS;
 use std::ops::Range;
 
 pub(crate) struct Math;
 
 impl BlockMath for Math {
-    unsafe fn decode(
-        shape: &KvShape,
-        bytes: &[u8],
-        tokens: Range<usize>,
-        pad: usize,
-        out: &mut [f32],
-    ) {
-        decode_rows(shape, bytes, tokens, pad, out, kv::decode);
-    }
-
     unsafe fn scores(q: &[f32], k: &[f32], pad: usize, seen: &[Range<usize>], s: &mut [f32]) {
         for ((q, s), seen) in q
             .chunks_exact(pad)
