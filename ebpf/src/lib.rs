@@ -24,6 +24,7 @@ mod cgroup;
 mod sample;
 mod probe;
 mod offsets;
+mod ready;
 
 mod attach;
 mod stop;
@@ -38,6 +39,7 @@ pub use error::{ClaimError, ReadError, StartError, StopError};
 pub use larder_abi::{Event, HeatEntry, IoLatency, Range, Region, Settings, TierStats};
 pub use pins::{DEFAULT_ROOT, Pins};
 pub use read::{DeviceLatency, Events, Heat};
+pub use ready::{Ready, ready};
 pub use start::{Attached, Options, Report, Skipped, start};
 pub use status::{ProgramStatus, RegionStatus, Status, status};
 pub use stop::{Keep, Stopped, stop};

@@ -15,6 +15,7 @@ mod progress;
 mod prompt;
 mod report;
 
+mod doctor;
 mod inspect;
 mod names;
 mod load;
@@ -23,6 +24,7 @@ mod plan;
 mod run;
 mod score;
 mod tokenize;
+mod topo;
 
 use clap::Parser;
 use error::{CliError, one_line};
@@ -50,6 +52,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Load(options) => load::load(&options),
         Command::Ls(options) => names::ls(&options),
         Command::Rm(options) => names::rm(&options),
+        Command::Doctor(options) => doctor::doctor(&options),
+        Command::Topo(options) => topo::topo(&options),
     };
     match outcome {
         // With nobody to read on, there is nothing left to say, and no place to say it.

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod host;
 pub mod manifest;
 pub mod tokenizer;
 pub mod sample;

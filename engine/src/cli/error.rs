@@ -34,6 +34,8 @@ pub(super) enum CliError {
     Publish(#[from] PublishError),
     #[error("{}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("what was asked for cannot work: {names}; the lines marked no say why")]
+    Doctor { names: String },
     #[error("wait for signals")]
     Signals { source: io::Error },
     #[error("write output")]

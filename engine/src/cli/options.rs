@@ -33,6 +33,10 @@ pub(super) enum Command {
     Ls(LsOptions),
     /// Remove a model from a memory node
     Rm(RmOptions),
+    /// Check what this host has of all that tiers stand on
+    Doctor(DoctorOptions),
+    /// Show memory, disks, network and nodes with their measured speeds
+    Topo(TopoOptions),
 }
 
 /// Where a run's memory and kernels come from.
@@ -228,6 +232,31 @@ pub(super) struct RmOptions {
     pub(super) tier: String,
     /// Name of the model
     pub(super) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorOptions {
+    /// Check that this much memory can be had: bytes, 512KiB, 8GiB, or 50% of what is free
+    #[arg(long, value_name = "SIZE")]
+    pub(super) fast: Option<String>,
+    /// Check that this tier works, as larder run takes it; may be given several times
+    #[arg(long, value_name = "SPEC")]
+    pub(super) tier: Vec<String>,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TopoOptions {
+    /// Files, 16 MiB or larger, whose disks are measured by reading them
+    pub(super) files: Vec<PathBuf>,
+    /// Measure this tier too, as larder run takes it; may be given several times
+    #[arg(long, value_name = "SPEC")]
+    pub(super) tier: Vec<String>,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
