@@ -15,6 +15,7 @@ mod error;
 
 mod btf;
 mod format;
+mod local;
 mod notes;
 mod process;
 mod privilege;
@@ -37,6 +38,7 @@ mod claim;
 pub use claim::{Claim, HeatArray};
 pub use error::{ClaimError, ReadError, StartError, StopError};
 pub use larder_abi::{Event, HeatEntry, IoLatency, Range, Region, Settings, TierStats};
+pub use local::{group_id, monotonic_ns};
 pub use pins::{DEFAULT_ROOT, Pins};
 pub use read::{DeviceLatency, Events, Heat};
 pub use ready::{Ready, ready};

@@ -8,6 +8,7 @@ pub mod host;
 pub mod manifest;
 pub mod tokenizer;
 pub mod sample;
+pub mod heat;
 
 pub mod home;
 pub mod supply;

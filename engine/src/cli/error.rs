@@ -5,6 +5,7 @@ use crate::publish::PublishError;
 use crate::sample::NotANumber;
 use crate::session::{NodesError, SessionError};
 use crate::tokenizer::TokenizerError;
+use larder_ebpf::{ReadError, StartError, StopError};
 use larder_pool::node::NodeError;
 use larder_pool::remote::RemoteError;
 use std::error::Error;
@@ -32,6 +33,12 @@ pub(super) enum CliError {
     Node(#[from] NodeError),
     #[error(transparent)]
     Publish(#[from] PublishError),
+    #[error(transparent)]
+    HeatStart(#[from] StartError),
+    #[error(transparent)]
+    HeatStop(#[from] StopError),
+    #[error(transparent)]
+    HeatRead(#[from] ReadError),
     #[error("{}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("what was asked for cannot work: {names}; the lines marked no say why")]

@@ -1,5 +1,12 @@
 //! What can be typed. Nothing here opens or measures anything.
 
+mod host;
+
+pub(super) use host::{
+    CompletionsOptions, ConfigCommand, ConfigOptions, DoctorOptions, HeatCommand, HeatCount,
+    HeatOptions, HeatPlace, HeatShow, HeatStart, ManOptions, TopoOptions,
+};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -37,6 +44,14 @@ pub(super) enum Command {
     Doctor(DoctorOptions),
     /// Show memory, disks, network and nodes with their measured speeds
     Topo(TopoOptions),
+    /// Start, show and stop the probes that count which blocks are hot; alone, draw the heat
+    Heat(HeatOptions),
+    /// Check configuration files
+    Config(ConfigOptions),
+    /// Print a script that completes commands in a shell
+    Completions(CompletionsOptions),
+    /// Print the manual page
+    Man(ManOptions),
 }
 
 /// Where a run's memory and kernels come from.
@@ -114,6 +129,9 @@ pub(super) struct RunOptions {
     pub(super) sampling: SamplingArgs,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
+    /// File with a section [run] whose keys are the long options here; what is typed goes first
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
     /// One JSON object on standard output instead of text
     #[arg(long)]
     pub(super) json: bool,
@@ -200,6 +218,9 @@ pub(super) struct NodeArgs {
     /// Without a token, serve whoever reaches the address
     #[arg(long, conflicts_with = "token_file")]
     pub(super) insecure: bool,
+    /// File with a section [node] whose keys are the long options here; what is typed goes first
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -232,31 +253,6 @@ pub(super) struct RmOptions {
     pub(super) tier: String,
     /// Name of the model
     pub(super) name: String,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct DoctorOptions {
-    /// Check that this much memory can be had: bytes, 512KiB, 8GiB, or 50% of what is free
-    #[arg(long, value_name = "SIZE")]
-    pub(super) fast: Option<String>,
-    /// Check that this tier works, as larder run takes it; may be given several times
-    #[arg(long, value_name = "SPEC")]
-    pub(super) tier: Vec<String>,
-    /// One JSON object on standard output
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct TopoOptions {
-    /// Files, 16 MiB or larger, whose disks are measured by reading them
-    pub(super) files: Vec<PathBuf>,
-    /// Measure this tier too, as larder run takes it; may be given several times
-    #[arg(long, value_name = "SPEC")]
-    pub(super) tier: Vec<String>,
-    /// One JSON object on standard output
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,9 +6,11 @@ use super::progress::Progress;
 use super::prompt::OpenModel;
 use super::report::{PROBED_BYTES, PROBED_TIME, Probes, RunReport};
 use super::size::memory;
+use crate::heat::Heat;
 use crate::sample::Sampler;
 use crate::session::{GenerateOptions, Generated, Session, SessionError};
 use crate::tokenizer::StreamDecoder;
+use larder_ebpf::{DEFAULT_ROOT, Pins};
 use larder_pool::sys::limits::resident_bytes;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,6 +24,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     let engine = options.engine.resolve()?;
     let (model, prompt) = OpenModel::open(&options.model, &engine)?.prompt(&options.prompt)?;
     let mut session = model.session(&engine)?;
+    session.set_heat(Heat::claim(&Pins::new(DEFAULT_ROOT), &model.manifest));
     if !options.json {
         let resolved = session.resolved();
         let line = format!(
