@@ -20,8 +20,9 @@ pub struct Ready {
     pub is_pinned: bool,
 }
 
-const KINDS: [(&str, ProgramType); 4] = [
-    ("tp_btf", ProgramType::Tracing),
+/// Those that can be tried with an empty program; `tp_btf` cannot, it needs a tracepoint to type
+/// its arguments by.
+const KINDS: [(&str, ProgramType); 3] = [
     ("perf", ProgramType::PerfEvent),
     ("tracepoint", ProgramType::TracePoint),
     ("uprobe", ProgramType::KProbe),

@@ -14,6 +14,7 @@ mod npy;
 mod progress;
 mod prompt;
 mod report;
+mod trace;
 
 mod doctor;
 mod heat;

@@ -202,17 +202,15 @@ fn status_text(report: &StatusReport) -> String {
         _ => format!("{links} links, maps of version {version}"),
     };
     table.row(&report.pins, state);
-    let has_runs = report.programs.iter().any(|program| program.runs > 0);
-    for program in &report.programs {
-        let cost = match program.runs {
-            0 if has_runs => "no runs".to_owned(),
-            0 => "runs are counted while kernel.bpf_stats_enabled is 1".to_owned(),
-            runs => {
-                let each = program.run_ns / runs;
-                format!("{runs} runs, {each} ns each")
-            }
-        };
-        table.row(&program.name, cost);
+    let ran = report.programs.iter().filter(|program| program.runs > 0);
+    for program in ran.clone() {
+        let (runs, each) = (program.runs, program.run_ns / program.runs);
+        table.row(&program.name, format!("{runs} runs, {each} ns each"));
+    }
+    if links > 0 && ran.count() == 0 {
+        let count = report.programs.len();
+        let next = "their runs are counted after sysctl kernel.bpf_stats_enabled=1";
+        table.row("programs", format!("{count}; {next}"));
     }
     for array in &report.arrays {
         let owner = owner(array.owner_pid, array.owner_alive);

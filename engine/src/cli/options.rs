@@ -127,6 +127,9 @@ pub(super) struct RunOptions {
     pub(super) ignore_eos: bool,
     #[command(flatten)]
     pub(super) sampling: SamplingArgs,
+    /// Write which experts each step asked for here, as JSON lines; larder bench policy reads them
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
     /// File with a section [run] whose keys are the long options here; what is typed goes first

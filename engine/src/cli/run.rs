@@ -6,6 +6,7 @@ use super::progress::Progress;
 use super::prompt::OpenModel;
 use super::report::{PROBED_BYTES, PROBED_TIME, Probes, RunReport};
 use super::size::memory;
+use super::trace;
 use crate::heat::Heat;
 use crate::sample::Sampler;
 use crate::session::{GenerateOptions, Generated, Session, SessionError};
@@ -23,6 +24,9 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     let sampling = options.sampling.resolve()?;
     let engine = options.engine.resolve()?;
     let (model, prompt) = OpenModel::open(&options.model, &engine)?.prompt(&options.prompt)?;
+    if options.trace.is_some() {
+        trace::check(&model.manifest)?;
+    }
     let mut session = model.session(&engine)?;
     session.set_heat(Heat::claim(&Pins::new(DEFAULT_ROOT), &model.manifest));
     if !options.json {
@@ -78,6 +82,9 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     probe_after(&mut session, &mut probes, start.elapsed())?;
     let report = RunReport::new(&session, prompt.len(), &made, text, &probes, peak);
     print(options, &session, &made, &report)?;
+    if let Some(path) = &options.trace {
+        trace::write(path, &session, made.decode_steps)?;
+    }
     Ok(session.close()?)
 }
 
