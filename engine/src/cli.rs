@@ -16,6 +16,7 @@ mod prompt;
 mod report;
 mod trace;
 
+mod bench;
 mod doctor;
 mod heat;
 mod inspect;
@@ -64,6 +65,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Doctor(options) => doctor::doctor(&options),
         Command::Topo(options) => topo::topo(&options),
         Command::Heat(options) => heat::heat(&options),
+        Command::Bench(options) => bench::bench(&options),
         Command::Config(options) => settings::config(&options.command),
         Command::Completions(options) => manual::completions(&options),
         Command::Man(options) => manual::man(&options),

@@ -3,8 +3,9 @@
 mod host;
 
 pub(super) use host::{
-    CompletionsOptions, ConfigCommand, ConfigOptions, DoctorOptions, HeatCommand, HeatCount,
-    HeatOptions, HeatPlace, HeatShow, HeatStart, ManOptions, TopoOptions,
+    BenchCommand, BenchOptions, CompletionsOptions, ConfigCommand, ConfigOptions, DoctorOptions,
+    HeatCommand, HeatCount, HeatOptions, HeatPlace, HeatShow, HeatStart, ManOptions, PolicyOptions,
+    TopoOptions,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -46,6 +47,8 @@ pub(super) enum Command {
     Topo(TopoOptions),
     /// Start, show and stop the probes that count which blocks are hot; alone, draw the heat
     Heat(HeatOptions),
+    /// Measure parts of larder by themselves
+    Bench(BenchOptions),
     /// Check configuration files
     Config(ConfigOptions),
     /// Print a script that completes commands in a shell

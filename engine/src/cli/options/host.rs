@@ -44,6 +44,45 @@ pub(in crate::cli) enum ConfigCommand {
 }
 
 #[derive(Debug, Args)]
+pub(in crate::cli) struct BenchOptions {
+    #[command(subcommand)]
+    pub(in crate::cli) command: BenchCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum BenchCommand {
+    /// Replay traces through caches under each placement policy
+    Policy(PolicyOptions),
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PolicyOptions {
+    /// Traces: JSON lines of larder run --trace, those of one model together, or requests with
+    /// hash_ids as Mooncake publishes them; .gz too. Generated ones come behind them
+    pub(in crate::cli) traces: Vec<PathBuf>,
+    /// Size of the cache as shares of the blocks that a trace uses
+    #[arg(
+        long,
+        value_name = "SHARES",
+        default_value = "1/2,1/4,1/8",
+        value_delimiter = ','
+    )]
+    pub(in crate::cli) share: Vec<String>,
+    /// Replay the traces given, and no generated ones
+    #[arg(long, requires = "traces")]
+    pub(in crate::cli) no_generated: bool,
+    /// Start of the random numbers of generated traces
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(in crate::cli) seed: u64,
+    /// Draw the shares of misses into this file
+    #[arg(long, value_name = "FILE.svg")]
+    pub(in crate::cli) plot: Option<PathBuf>,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(in crate::cli) struct CompletionsOptions {
     /// The shell that is to complete
     pub(in crate::cli) shell: clap_complete::Shell,
