@@ -14,11 +14,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 /// Memories of the frequencies that run beside each other, in accesses per frame of the cache.
-const MEMORIES: [f64; 2] = [4.0, 256.0];
+const MEMORIES: [f64; 2] = [4.0, 1024.0];
 /// Misses fade over this many accesses per frame.
-const JUDGED_OVER: f64 = 24.0;
-/// Another rule is followed when it misses less than this share of what the followed one does.
-const AHEAD: f64 = 0.97;
+const JUDGED_OVER: f64 = 128.0;
+/// Recency and frequency take turns when one misses less than this share of what the other does.
+const AHEAD: f64 = 0.985;
+/// Of two memories the longer one is the better where nothing changes: chance in its misses must
+/// not keep it from being followed.
+const STEADY_SHARE: f64 = 0.98;
+/// Places of the rules.
+const RECENCY: usize = 0;
+const STEADY: usize = MEMORIES.len();
 /// Accesses between two looks at who is ahead.
 const LOOK_EVERY: u64 = 64;
 
@@ -68,7 +74,7 @@ impl Value {
         Self {
             worth: Box::new(worth),
             shadows: rules.into_iter().map(Shadow::new).collect(),
-            followed: 0,
+            followed: RECENCY,
             order: BTreeSet::new(),
             places: HashMap::new(),
             slots: 0,
@@ -119,10 +125,19 @@ impl Value {
     /// Follows another rule if it is clearly ahead.
     fn look(&mut self) {
         let misses = |index: usize| self.shadows[index].misses();
-        let best = (0..self.shadows.len()).min_by(|&a, &b| misses(a).total_cmp(&misses(b)));
-        let best = best.expect("there are rules");
-        if misses(best) < AHEAD * misses(self.followed) {
-            self.followed = best;
+        let steady = |index: usize| if index == STEADY { STEADY_SHARE } else { 1.0 };
+        let frequencies = 1..self.shadows.len();
+        let best = frequencies
+            .min_by(|&a, &b| (misses(a) * steady(a)).total_cmp(&(misses(b) * steady(b))))
+            .expect("there are memories");
+        let next = match self.followed {
+            RECENCY if misses(best) < AHEAD * misses(RECENCY) => best,
+            RECENCY => RECENCY,
+            now if misses(RECENCY) < AHEAD * misses(now) => RECENCY,
+            _ => best,
+        };
+        if next != self.followed {
+            self.followed = next;
             self.place_all();
         }
     }
@@ -208,7 +223,7 @@ mod tests {
             }
             policy.entered(block);
         }
-        assert_ne!(policy.followed, 0);
+        assert_ne!(policy.followed, RECENCY);
         assert!(policy.shadows[policy.followed].holds(dear));
         assert!(policy.places.contains_key(&dear));
     }

@@ -115,11 +115,17 @@ fn parse(name: String, mut lines: impl BufRead) -> Result<Trace, TraceError> {
         if trace.uses.len() + blocks.len() > USES_MAX {
             return Err(wrong(format!("more than {USES_MAX} uses; cut it")));
         }
-        // Any numbers become small ones.
-        trace.uses.extend(blocks.into_iter().map(|block| {
-            let next = ids.len() as u32;
-            BlockId::new(*ids.entry(block).or_insert(next))
-        }));
+        for block in blocks {
+            // Blocks of a model keep their numbers, whatever file they are in; hashes become small.
+            let next = ids.len() as u64;
+            let number = match &head {
+                Some(_) => block,
+                None => *ids.entry(block).or_insert(next),
+            };
+            let number = u32::try_from(number);
+            let number = number.map_err(|_| wrong(format!("block {block} is out of range")))?;
+            trace.uses.push(BlockId::new(number));
+        }
     }
     if trace.uses.is_empty() {
         let what = "no uses at all; give a file of larder run --trace".to_owned();
@@ -151,12 +157,12 @@ mod tests {
     #[test]
     fn both_kinds_of_traces_are_read() {
         let steps = "{\"phase\":\"prefill\",\"blocks\":[7,8]}\n\
-                     {\"phase\":\"decode\",\"blocks\":[8,70000000000]}";
+                     {\"phase\":\"decode\",\"blocks\":[8,90]}";
         let found = trace(&format!("{HEAD}{steps}")).expect("a good trace");
         let uses: Vec<usize> = found.uses.iter().map(|block| block.index()).collect();
         assert_eq!((found.name.as_str(), found.warming), ("m.gguf", 2));
-        assert_eq!(uses, [0, 1, 1, 2]);
-        let requests = "{\"timestamp\":1,\"hash_ids\":[5,6]}\n{\"hash_ids\":[5]}\n";
+        assert_eq!(uses, [7, 8, 8, 90]);
+        let requests = "{\"timestamp\":1,\"hash_ids\":[5,70000000000]}\n{\"hash_ids\":[5]}\n";
         let found = trace(requests).expect("a good trace");
         assert_eq!((found.uses.len(), found.warming), (3, 0));
     }
@@ -170,10 +176,23 @@ mod tests {
             (HEAD.replace(":1", ":7"), "version 7"),
             ("{\"hash_ids\":[1]}\nnonsense".to_owned(), "2: "),
             ("{\"hash_ids\":[-1]}".to_owned(), "1: "),
+            (
+                format!("{HEAD}{{\"phase\":\"decode\",\"blocks\":[70000000000]}}"),
+                "out of range",
+            ),
         ] {
             let error = trace(&text).expect_err(&text);
             assert!(error.contains(part), "{error}");
         }
+        let folder = tempfile::tempdir().expect("temp folder");
+        let files = ["a", "b"].map(|name| folder.path().join(name));
+        for (file, blocks) in files.iter().zip(["3,4", "4,5"]) {
+            let step = format!("{HEAD}{{\"phase\":\"decode\",\"blocks\":[{blocks}]}}\n");
+            std::fs::write(file, step).expect("written");
+        }
+        let joined = read(&files).expect("good traces");
+        assert_eq!((joined.len(), joined[0].uses.len()), (1, 4));
+        assert_eq!(joined[0].uses[1], joined[0].uses[2]);
         let error = read(&["/none/of/these".into()]).expect_err("no file");
         assert_eq!(error.exit_code(), 1);
     }
