@@ -117,12 +117,31 @@ impl MoveError {
                         | Errno::ENOTCONN
                         | Errno::EPIPE
                         | Errno::ESTALE
-                        | Errno::ETIMEDOUT
                         | Errno::EHOSTUNREACH
                         | Errno::ENETUNREACH
                 )
             }
-            Self::Changed(error) => matches!(**error, FileError::NodeLost { .. }),
+            _ => false,
+        }
+    }
+
+    /// The other end of the path does not answer now; what it has is not lost yet.
+    pub const fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Read { errno, .. } | Self::Write { errno, .. } | Self::Seal { errno, .. } => {
+                matches!(errno, Errno::ETIMEDOUT)
+            }
+            _ => false,
+        }
+    }
+
+    /// What was read cannot be had there, or is not what it should be; another replica may do.
+    pub const fn is_damage(&self) -> bool {
+        match self {
+            Self::Read { errno, .. } => {
+                matches!(errno, Errno::EIO | Errno::EBADMSG | Errno::ENOENT)
+            }
+            Self::Short { .. } | Self::Checksum { .. } => true,
             _ => false,
         }
     }

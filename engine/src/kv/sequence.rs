@@ -5,7 +5,7 @@
 
 use super::stream::{Place, Stream};
 use super::{KvError, KvLayout, SliceAt};
-use crate::home::Homes;
+use crate::home::{Homes, given_back};
 use larder_pool::spill::KeptRecord;
 use larder_pool::sys::lease::{AppendLease, ReadLease, SlotTable};
 use larder_pool::sys::space::{Extent, Space};
@@ -221,15 +221,20 @@ impl Sequence {
         }
     }
 
-    /// A move to or from home `home` failed; if that is gone, nothing more is asked of it.
+    /// A slice did not come from home `home`, which is unknown if the home was lost between steps.
+    /// From a home that is gone nothing more is asked.
     fn failed(&self, home: Option<usize>, error: MoveError) -> KvError {
-        match home.filter(|_| error.is_lost()) {
-            Some(home) => {
+        let is_gone = |home: usize| error.is_lost() || self.homes.is_lost(home);
+        let name = match home {
+            None => "its home",
+            Some(home) if is_gone(home) => {
                 self.homes.lose(home);
-                self.lost(&self.homes.list[home].name, &error.to_string())
+                &self.homes.list[home].name
             }
-            None => error.into(),
-        }
+            Some(home) if error.is_damage() => &self.homes.list[home].name,
+            Some(_) => return error.into(),
+        };
+        self.lost(name, &error.to_string())
     }
 
     fn full_error(&self) -> KvError {
@@ -295,7 +300,9 @@ impl Sequence {
         }
         let block = self.layout.slice(at);
         let home = self.homes.readable(block);
-        match self.stream.lease(&self.homes, &self.layout, at) {
+        let bytes = self.layout.slice_bytes;
+        let again = || given_back(&self.homes.mover, || self.space.alloc_high(bytes));
+        match self.stream.lease(&self.homes, &self.layout, at, again) {
             Ok(lease) => Ok(Some(lease)),
             Err(error) => Err(self.failed(home, error)),
         }
