@@ -1,8 +1,9 @@
 //! `larder bench policy`: who leaves a cache, judged on traces by what comes back.
 
-mod generated;
 mod plot;
 mod traces;
+
+mod generated;
 
 use super::error::CliError;
 use super::options::{BenchCommand, BenchOptions, PolicyOptions};

@@ -3,6 +3,7 @@
 use crate::cli::options::HeatCount;
 use larder_ebpf::{HeatEntry, Region};
 use serde::Serialize;
+use std::fmt::Write as _;
 
 /// Levels of a picture above zero.
 pub(super) const LEVELS: u32 = 8;
@@ -108,8 +109,12 @@ impl BlockHeat {
 
 /// The words of a manifest's hash as hexadecimal digits, in the order of their bytes.
 pub(super) fn manifest_name(words: [u64; 4]) -> String {
-    let bytes = words.into_iter().flat_map(u64::to_le_bytes);
-    bytes.map(|byte| format!("{byte:02x}")).collect()
+    let mut name = String::with_capacity(64);
+    for word in words {
+        // Writing to a string does not fail.
+        let _ = write!(name, "{:016x}", word.swap_bytes());
+    }
+    name
 }
 
 /// Level of `heat` where `hottest` is the highest: 0 for none, `LEVELS` for the hottest, each one
