@@ -143,7 +143,7 @@ pub(in crate::cli) struct HeatStart {
     /// Group whose members may claim arrays and read counters
     #[arg(long, value_name = "NAME", default_value = "larder")]
     pub(in crate::cli) group: String,
-    /// Blocks per heat array; each takes 64 bytes [default: 65536]
+    /// Blocks per heat array; each takes 64 bytes [default: 16384]
     #[arg(long, value_name = "N")]
     pub(in crate::cli) entries: Option<u32>,
     /// Count this process only
