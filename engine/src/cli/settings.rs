@@ -92,13 +92,28 @@ pub(super) fn expand(arguments: Vec<OsString>) -> Result<Vec<OsString>, CliError
     let rest = all.split_off(2.min(all.len()));
     for setting in section.settings {
         let arg = option(command, &setting.key).expect("checked when the file was read");
-        let excluded = command.get_arg_conflicts_with(arg);
-        if !is_typed(arg) && !excluded.into_iter().any(is_typed) {
+        if !is_typed(arg) && !excluded(command, arg).into_iter().any(is_typed) {
             all.extend(setting.arguments.into_iter().map(OsString::from));
         }
     }
     all.extend(rest);
     Ok(all)
+}
+
+/// Options that may not stand beside `arg`: those it names, and the others of a group of which one
+/// is to be given.
+fn excluded<'a>(command: &'a clap::Command, arg: &Arg) -> Vec<&'a Arg> {
+    let mut others = command.get_arg_conflicts_with(arg);
+    for group in command.get_groups() {
+        let members: Vec<_> = group.get_args().collect();
+        if members.contains(&arg.get_id()) && !group.clone().is_multiple() {
+            let all = command.get_arguments();
+            others.extend(all.filter(|other| {
+                other.get_id() != arg.get_id() && members.contains(&other.get_id())
+            }));
+        }
+    }
+    others
 }
 
 /// Reads a file and checks that every key is an option of its command.
