@@ -301,6 +301,7 @@ mount -t bpf bpf /sys/fs/bpf
 "$0" heat > heat.txt
 "$0" heat status --json > status.json
 "$0" heat --out heat.svg
+"$0" doctor --json > doctor.json
 "$0" heat stop --keep-heat
 "$0" heat start
 "$0" heat stop
@@ -350,6 +351,15 @@ fn heat_of_a_run_is_pinned_and_drawn() {
     assert!(blocks.len() > 96, "experts too");
     assert!(read("heat.txt").contains("legend"));
     assert!(read("heat.svg").contains("</svg>"));
+    let doctor = parsed("doctor.json");
+    let mut checks = doctor["checks"].as_array().expect("a list").iter();
+    let bpf = checks.find(|check| check["name"] == "bpf").expect("a line");
+    assert!(
+        bpf["found"]
+            .as_str()
+            .is_some_and(|found| found.contains("probes run")),
+        "{bpf}"
+    );
     let status = parsed("status.json");
     assert!(
         status["programs"]
