@@ -13,6 +13,10 @@ mod test;
 
 mod synth;
 
+mod node;
+mod release;
+
+mod bench;
 mod demo;
 
 use std::process::ExitCode;
@@ -37,6 +41,8 @@ enum Task {
     Test(test::Args),
     /// Tells a story with a model bigger than its memory, on any machine.
     Demo(demo::Args),
+    /// Measures every speed of docs/PERFORMANCE.md beside its limit; needs 16 GB of disk.
+    Bench(bench::Args),
     /// Checks the house rules: sizes, arrows, unsafe fences, names and documents.
     Tidy,
     /// Makes the object of the eBPF probes, or proves with --check that the committed one is it.
@@ -65,6 +71,7 @@ fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Tidy => tidy::run(),
         Task::Bpf(args) => bpf::run(&args),
         Task::Synth(args) => synth::run(&args),
