@@ -17,6 +17,8 @@ mod client;
 
 #[doc(hidden)]
 pub mod fuzz;
+#[doc(hidden)]
+pub mod sim;
 
 pub use client::{Client, NodeInfo, PutContent};
 pub use lent::{Lent, LentSource};

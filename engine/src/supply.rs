@@ -15,7 +15,7 @@ use larder_pool::transfer::{Class, MoveError};
 use larder_pool::units::{BlockId, PathId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A path from a replica of the model.
 #[derive(Debug)]
@@ -215,7 +215,7 @@ impl Supply {
                 }
                 None => self.lose_origin(from),
             };
-            let Some(extent) = stands.then(|| given_back(&again)).flatten() else {
+            let Some(extent) = stands.then(|| given_back(&self.mover, &again)).flatten() else {
                 return Err(error);
             };
             self.fetch(block, Class::Demand, 0, extent);
@@ -224,17 +224,17 @@ impl Supply {
 }
 
 /// Longest wait for the last operation of a failed move, and how often to look.
-const GIVEN_BACK: Duration = Duration::from_secs(10);
+const GIVEN_BACK_NS: u64 = 10_000_000_000;
 const LOOK: Duration = Duration::from_micros(100);
 
 /// The memory of a move that failed: its last operation may still be on its way home.
-pub fn given_back(again: impl Fn() -> Option<Extent>) -> Option<Extent> {
-    let start = Instant::now();
+pub fn given_back(mover: &Mover, again: impl Fn() -> Option<Extent>) -> Option<Extent> {
+    let start = mover.now();
     loop {
         let extent = again();
-        if extent.is_some() || start.elapsed() > GIVEN_BACK {
+        if extent.is_some() || mover.now().since(start) > GIVEN_BACK_NS {
             return extent;
         }
-        std::thread::sleep(LOOK);
+        mover.rest(LOOK);
     }
 }

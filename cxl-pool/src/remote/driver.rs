@@ -19,7 +19,7 @@ use crate::wire::request::{Check, GetRange, Request};
 use job::{Job, errno_of};
 use larder_sys::io::{Done, Driver, Errno, Op, Verb};
 use larder_sys::net::{Channel, Event, Incoming, Message, Outgoing, Targets};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
@@ -49,7 +49,8 @@ pub(super) struct RemoteDriver {
     check: Check,
     window: usize,
     liveness: Arc<Liveness>,
-    jobs: HashMap<u64, Job>,
+    /// Open jobs, oldest first.
+    jobs: BTreeMap<u64, Job>,
     next_id: u64,
     /// Ranges that have not been asked for.
     ranges: VecDeque<GetRange>,
@@ -84,7 +85,7 @@ impl RemoteDriver {
             check: parts.check,
             window: parts.window,
             liveness: parts.liveness,
-            jobs: HashMap::new(),
+            jobs: BTreeMap::new(),
             next_id: 1,
             ranges: VecDeque::new(),
             asked: 0,

@@ -86,12 +86,21 @@ impl Lent {
     pub fn reader(&self) -> Result<(Box<dyn Driver>, LentSource), RemoteError> {
         let liveness = Arc::default();
         let driver = self.driver(&liveness)?;
-        let source = LentSource {
+        Ok((driver, self.source(liveness)))
+    }
+
+    /// The source of a driver whose connection `liveness` tells of.
+    pub(super) fn source(&self, liveness: Arc<Liveness>) -> LentSource {
+        LentSource {
             len: self.space.len(),
             address: self.connector.address().to_owned(),
             liveness,
-        };
-        Ok((driver, source))
+        }
+    }
+
+    /// What a driver knows of the objects in it.
+    pub(super) fn objects(&self) -> Objects {
+        Objects::Lent(Arc::clone(&self.entries))
     }
 
     fn driver(&self, liveness: &Arc<Liveness>) -> Result<Box<dyn Driver>, RemoteError> {
@@ -99,7 +108,7 @@ impl Lent {
         let channel = self.connector.channel()?;
         Ok(Box::new(RemoteDriver::new(Parts {
             channel,
-            objects: Objects::Lent(Arc::clone(&self.entries)),
+            objects: self.objects(),
             check: options.check,
             window: options.window,
             liveness: Arc::clone(liveness),

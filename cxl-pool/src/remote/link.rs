@@ -28,6 +28,14 @@ impl Connector {
         Ok((connector, link))
     }
 
+    /// One that has not connected: its channels are made by others.
+    pub(super) const fn unconnected(options: RemoteOptions, incarnation: u64) -> Self {
+        Self {
+            options,
+            incarnation,
+        }
+    }
+
     pub(super) fn address(&self) -> &str {
         &self.options.address
     }

@@ -19,6 +19,21 @@ pub struct ObjectSource {
     liveness: Arc<Liveness>,
 }
 
+impl ObjectSource {
+    pub(super) fn new(
+        objects: Arc<[(ObjectHash, Capability)]>,
+        address: &str,
+        liveness: Arc<Liveness>,
+    ) -> Self {
+        let address = address.to_owned();
+        Self {
+            objects,
+            address,
+            liveness,
+        }
+    }
+}
+
 impl Source for ObjectSource {
     fn name(&self, file: u32) -> String {
         let (hash, _) = self.objects[file as usize];
@@ -47,10 +62,6 @@ pub(super) fn open_reader(
         window: connector.options().window,
         liveness: Arc::clone(&liveness),
     });
-    let source = ObjectSource {
-        objects,
-        address: connector.address().to_owned(),
-        liveness,
-    };
+    let source = ObjectSource::new(objects, connector.address(), liveness);
     Ok((Box::new(driver), source))
 }

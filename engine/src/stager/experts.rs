@@ -285,7 +285,7 @@ impl ExpertCache {
             } else if let Some(block) = self.policy.victim(&leaving) {
                 self.supply.wait_home(block);
             } else if self.frames.iter().any(Option::is_none) {
-                std::thread::sleep(QUARANTINE);
+                self.supply.mover().rest(QUARANTINE);
             } else {
                 return Ok(None);
             }
@@ -324,7 +324,7 @@ impl ExpertCache {
         let slot = slot_of(block);
         if self.cancelled.contains(&block) {
             while self.state(block) == State::Filling {
-                self.supply.table().wait_filled(slot, QUARANTINE);
+                self.supply.mover().wait_filled(slot, QUARANTINE);
             }
             self.forget_cancelled(block);
         } else if self.state(block) == State::Filling {
