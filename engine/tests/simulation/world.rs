@@ -1,0 +1,304 @@
+//! One world per seed: a model, a fast tier, a disk, two nodes, and the real store between them.
+
+use crate::model::Model;
+use larder::home::{Home, Homes};
+use larder::layout::Layout;
+use larder::stager::Stager;
+use larder::supply::Supply;
+use larder_pool::block::BlockSpec;
+use larder_pool::clock::Clock;
+use larder_pool::mover::{Mover, PathParts};
+use larder_pool::node::sim::SimNode;
+use larder_pool::remote::sim as remote;
+use larder_pool::sim::{
+    Fault, Faults, Link, MemoryFiles, Network, OpLog, SimDriver, SplitMix, Timeline, Wiring,
+};
+use larder_pool::sys::mapping::Mapping;
+use larder_pool::sys::space::{Extent, Space};
+use larder_pool::table::block_table;
+use larder_pool::turns::Turns;
+use larder_pool::units::{BlockId, BytesPerSec, GRANULE, PathId};
+use std::sync::Arc;
+
+/// Blocks of the table that no model has, for drills.
+pub(crate) const DRILL_BLOCKS: usize = 12;
+/// Bytes of the disk behind the home `nvme`.
+const DISK: u64 = 4 << 20;
+
+/// Numbers in reach of a seed.
+pub(crate) struct Dice(pub(crate) SplitMix);
+
+impl Dice {
+    /// A number below `end`.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.0.next_u64() % end
+    }
+
+    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low)
+    }
+
+    pub(crate) fn chance(&mut self, p: f64) -> bool {
+        self.0.chance(p)
+    }
+}
+
+/// A node, while it lives.
+pub(crate) struct Host {
+    pub(crate) node: Option<SimNode>,
+    pub(crate) mem: u64,
+}
+
+/// See the module.
+pub(crate) struct World<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) dice: Dice,
+    pub(crate) timeline: Timeline,
+    pub(crate) faults: Faults,
+    pub(crate) network: Network,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) space: Arc<Space>,
+    pub(crate) layout: Layout,
+    pub(crate) homes: Homes,
+    pub(crate) mover: Arc<Mover>,
+    pub(crate) stager: Stager,
+    /// Submissions of the first path.
+    pub(crate) log: OpLog,
+    /// The first path reads files of this host.
+    pub(crate) has_files: bool,
+    /// The work area of the arena.
+    work: Extent,
+}
+
+/// Parts of a world whose mover has not started.
+struct Parts {
+    dice: Dice,
+    timeline: Timeline,
+    faults: Faults,
+    network: Network,
+    hosts: Vec<Host>,
+    paths: Vec<PathParts>,
+    homes: Vec<Home>,
+    log: OpLog,
+}
+
+fn rate(bytes_per_s: u64) -> BytesPerSec {
+    BytesPerSec::new(bytes_per_s as f64).expect("a rate above zero")
+}
+
+impl<'a> World<'a> {
+    /// Everything of a seed.
+    pub(crate) fn new(seed: u64, models: &'a [Model]) -> Self {
+        let mut dice = Dice(SplitMix(seed));
+        let model = &models[dice.below(models.len() as u64) as usize];
+        let timeline = Timeline::new(seed ^ 0xa5a5);
+        let faults = Faults::default();
+        let wiring = Wiring {
+            latency_ns: dice.between(20_000, 500_000),
+            bandwidth: rate(dice.between(50_000_000, 2_000_000_000)),
+        };
+        let network = Network::new(timeline.clone(), faults.clone(), wiring, seed ^ 0x77);
+        let mut parts = Parts {
+            dice,
+            timeline,
+            faults,
+            network,
+            hosts: Vec::new(),
+            paths: Vec::new(),
+            homes: Vec::new(),
+            log: OpLog::default(),
+        };
+        let has_files = parts.dice.chance(0.5);
+        parts.start_hosts(model);
+        let origins = if has_files {
+            parts.add_files(model);
+            vec![PathId::new(0)]
+        } else {
+            parts.add_objects(model);
+            vec![PathId::new(0), PathId::new(1)]
+        };
+        parts.add_disk();
+        for node in 0..parts.hosts.len() {
+            parts.add_lent(node);
+        }
+        Self::start(parts, model, &origins, has_files)
+    }
+
+    fn start(mut parts: Parts, model: &'a Model, origins: &[PathId], has_files: bool) -> Self {
+        let specs: Vec<Arc<BlockSpec>> = if has_files {
+            let blocks = model.manifest.blocks.iter();
+            blocks.map(|block| Arc::new(block.spec.clone())).collect()
+        } else {
+            model.packed.clone()
+        };
+        let mut needs = model.needs.clone();
+        let dense = model.manifest.program.dense_blocks();
+        needs.blocks = specs[..dense].iter().map(|spec| spec.extent_bytes()).collect();
+        if let Some(experts) = needs.experts.as_mut() {
+            let experts_bytes = specs[dense..].iter().map(|spec| spec.extent_bytes());
+            experts.frame_bytes = experts_bytes.max().unwrap_or(0);
+        }
+        needs.kv_has_home = true;
+        let least = needs.min_fast_bytes();
+        let more = match parts.dice.below(4) {
+            0 => 0,
+            1 => parts.dice.below(16) * GRANULE,
+            2 => parts.dice.below(needs.max_useful_bytes() / 2),
+            _ => needs.max_useful_bytes(),
+        };
+        let slices = needs.kv.blocks_for(needs.context) * needs.kv.layers;
+        let layout = Layout::new(needs, least + more).expect("the budget suffices");
+        let mapping = Mapping::new(layout.space_bytes).expect("memory");
+        let space = Space::mapped(mapping);
+        let work = space.alloc_at(0, layout.ring_start).expect("an empty arena");
+        let table = block_table(specs.len() + slices + DRILL_BLOCKS);
+        let clock = Arc::new(parts.timeline.clone());
+        let mover = Arc::new(Mover::stepped(table, parts.paths, clock.clone(), clock));
+        for (block, sums) in model.sums.iter().enumerate() {
+            mover.set_sums(BlockId::new(block as u32), Arc::clone(sums));
+        }
+        let homes = Homes::new(parts.homes, Arc::clone(&mover));
+        let rates: Vec<f64> = homes.list.iter().map(|_| 1e9).collect();
+        let reserve = layout.needs().kv.bytes_for(layout.needs().context) / 4;
+        let supply = Supply::new(origins, homes.clone(), specs);
+        let supply = supply.with_homes(layout.streamed(), 1e9, &rates, reserve);
+        let stager = Stager::new(&model.manifest, layout.clone(), supply, Arc::clone(&space));
+        Self {
+            model,
+            dice: parts.dice,
+            timeline: parts.timeline,
+            faults: parts.faults,
+            network: parts.network,
+            hosts: parts.hosts,
+            space,
+            layout,
+            homes,
+            mover,
+            stager,
+            log: parts.log,
+            has_files,
+            work,
+        }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.timeline.now().get()
+    }
+
+    /// Bytes of the work area.
+    pub(crate) fn work_bytes(&self) -> u64 {
+        self.work.len()
+    }
+}
+
+impl Parts {
+    fn path(&mut self, name: String, files: &MemoryFiles) -> PathParts {
+        let link = Link {
+            latency_ns: self.dice.between(5_000, 200_000),
+            bandwidth: rate(self.dice.between(100_000_000, 4_000_000_000)),
+            error: 0.0,
+            short: 0.0,
+            flip: 0.0,
+        };
+        let seed = self.dice.0.next_u64();
+        let driver = SimDriver::new(files.clone(), self.timeline.seat(), link, seed);
+        let driver = driver.with_faults(self.faults.clone());
+        if self.paths.is_empty() {
+            self.log = driver.log();
+        }
+        PathParts {
+            name,
+            driver: Box::new(driver),
+            source: Box::new(files.clone()),
+            limit: self.dice.chance(0.2).then(|| rate(200_000_000)),
+            bounce: None,
+        }
+    }
+
+    fn start_hosts(&mut self, model: &Model) {
+        let content: u64 = model.objects.iter().map(|object| object.len() as u64 + GRANULE).sum();
+        for node in 0..2 {
+            let mem = content + self.dice.between(1 << 20, 6 << 20) / GRANULE * GRANULE;
+            let clock = Arc::new(self.timeline.clone());
+            let started = SimNode::start(mem, 10 + node, clock).expect("memory");
+            self.hosts.push(Host {
+                node: Some(started),
+                mem,
+            });
+        }
+    }
+
+    fn add_files(&mut self, model: &Model) {
+        let files = MemoryFiles::shared(model.files.clone());
+        let path = self.path("origin>dram".to_owned(), &files);
+        self.paths.push(path);
+    }
+
+    /// Both nodes hold the model.
+    fn add_objects(&mut self, model: &Model) {
+        for (number, host) in self.hosts.iter().enumerate() {
+            let node = host.node.as_ref().expect("started");
+            let put = |object: &Arc<Vec<u8>>| node.put(object).expect("there is room");
+            let objects: Vec<_> = model.objects.iter().map(put).collect();
+            let (ours, theirs) = self.network.connect(number).expect("nothing is cut");
+            self.timeline.join(node.session(Box::new(theirs)));
+            let name = format!("node{number}");
+            let (driver, source) = remote::content_driver(&name, &objects, Box::new(ours));
+            self.paths.push(PathParts {
+                name: format!("origin{number}>dram"),
+                driver,
+                source: Box::new(source),
+                limit: None,
+                bounce: None,
+            });
+        }
+    }
+
+    fn add_home(&mut self, name: &str, space: Arc<Space>, write: PathParts, read: PathParts) {
+        let first = self.paths.len();
+        self.homes.push(Home {
+            name: name.to_owned(),
+            space,
+            write: PathId::new(first),
+            read: PathId::new(first + 1),
+            lent: None,
+            is_origin: false,
+            is_forced: false,
+        });
+        self.paths.extend([write, read]);
+    }
+
+    fn add_disk(&mut self) {
+        let files = MemoryFiles::new(vec![vec![0; DISK as usize]]);
+        let write = self.path("dram>nvme".to_owned(), &files);
+        let read = self.path("nvme>dram".to_owned(), &files);
+        self.add_home("nvme", Space::counted(DISK), write, read);
+    }
+
+    /// A home in memory of a node, which may say that it has more than it has.
+    fn add_lent(&mut self, number: usize) {
+        let mut bytes = 2 << 20;
+        if self.dice.chance(0.2) {
+            self.faults.count(Fault::Lie);
+            bytes = 4 * self.hosts[number].mem;
+        }
+        let name = format!("node{number}");
+        let node = self.hosts[number].node.as_ref().expect("started");
+        let lent = remote::lend(&name, bytes, node.incarnation());
+        let parts = [("write", 0), ("read", 1)].map(|(way, _)| {
+            let (ours, theirs) = self.network.connect(number).expect("nothing is cut");
+            self.timeline.join(node.session(Box::new(theirs)));
+            let (driver, source) = remote::lent_driver(&lent, Box::new(ours));
+            PathParts {
+                name: format!("{name} {way}"),
+                driver,
+                source: Box::new(source),
+                limit: None,
+                bounce: None,
+            }
+        });
+        let [write, read] = parts;
+        self.add_home(&name, Arc::clone(lent.space()), write, read);
+        self.homes.last_mut().expect("added just now").lent = Some(lent);
+    }
+}
