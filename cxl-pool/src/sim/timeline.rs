@@ -98,6 +98,14 @@ impl Timeline {
         self.mark();
     }
 
+    /// Does `act` in `ns` nanoseconds.
+    pub fn after(&self, ns: u64, act: impl FnOnce() + Send + 'static) {
+        let at = self.now().get() + ns;
+        let mut state = self.0.state.lock();
+        let id = state.add(Box::new(Event(Some(act))));
+        state.alarms[id] = at;
+    }
+
     /// Turns taken, and a number that stands for everything that has happened.
     pub fn trace(&self) -> (u64, u64) {
         let state = self.0.state.lock();
@@ -134,6 +142,18 @@ struct Sleeper;
 
 impl Actor for Sleeper {
     fn turn(&mut self) -> bool {
+        false
+    }
+}
+
+/// Does one thing at its alarm.
+struct Event<F>(Option<F>);
+
+impl<F: FnOnce() + Send> Actor for Event<F> {
+    fn turn(&mut self) -> bool {
+        if let Some(act) = self.0.take() {
+            act();
+        }
         false
     }
 }

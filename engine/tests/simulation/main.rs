@@ -7,31 +7,48 @@ mod world;
 
 mod request;
 
+mod chaos;
+mod drill;
+
+mod check;
+
+mod seed;
+
+use larder_pool::sim::Fault;
 use model::Model;
-use request::Request;
-use world::World;
+use std::cell::Cell;
+
+thread_local! {
+    static SEED: Cell<u64> = const { Cell::new(0) };
+}
 
 fn main() {
-    let models: Vec<Model> = ["tiny/tiny-f32.gguf", "tiny/tiny-f16.gguf", "tiny/tiny-q8_0.gguf", "larder-story-moe.gguf"].map(Model::open).into();
+    let names = ["tiny/tiny-f32.gguf", "tiny/tiny-f16.gguf", "tiny/tiny-q8_0.gguf", "larder-story-moe.gguf"];
+    let models: Vec<Model> = names.map(Model::open).into();
     let args: Vec<String> = std::env::args().collect();
     let (from, to) = (args[1].parse::<u64>().unwrap_or(0), args[2].parse::<u64>().unwrap_or(1));
     let start = std::time::Instant::now();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        println!("seed {} failed", SEED.get());
+        hook(info);
+        std::process::exit(1);
+    }));
     let mut sim = 0;
+    let mut faults = [0; Fault::ALL.len()];
+    let (mut done, mut failed) = (0, 0);
     for seed in from..to {
-        let mut world = World::new(seed, &models);
-        let tokens = 1 + world.dice.below(300) as usize;
-        let mut request = Request::start(&mut world, seed, tokens);
-        let mut run = || {
-            request.begin(&mut world)?;
-            while !request.is_done() {
-                request.step(&mut world)?;
-            }
-            Ok::<_, larder::kv::KvError>(())
-        };
-        let out = run();
-        println!("seed {seed}: {out:?} {:?} {} ms", world.timeline.trace(), world.now() / 1000000);
-        sim += world.now();
-        drop(request);
+        SEED.set(seed);
+        let out = seed::run(seed, &models);
+        sim += out.virtual_ns;
+        done += out.done;
+        failed += out.failed;
+        for (sum, count) in faults.iter_mut().zip(out.faults) {
+            *sum += count;
+        }
     }
-    println!("{} s, {} s", sim as f64 / 1e9, start.elapsed().as_secs_f64());
+    for fault in Fault::ALL {
+        println!("{:>10} {}", faults[fault as usize], fault.name());
+    }
+    println!("{done} done {failed} failed; {} s, {} s", sim as f64 / 1e9, start.elapsed().as_secs_f64());
 }

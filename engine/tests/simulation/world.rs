@@ -14,6 +14,7 @@ use larder_pool::sim::{
     Fault, Faults, Link, MemoryFiles, Network, OpLog, SimDriver, SplitMix, Timeline, Wiring,
 };
 use larder_pool::sys::mapping::Mapping;
+use parking_lot::Mutex;
 use larder_pool::sys::space::{Extent, Space};
 use larder_pool::table::block_table;
 use larder_pool::turns::Turns;
@@ -47,6 +48,11 @@ impl Dice {
 pub(crate) struct Host {
     pub(crate) node: Option<SimNode>,
     pub(crate) mem: u64,
+    /// Number of its first start, and of this one.
+    pub(crate) first: u64,
+    pub(crate) starts: u64,
+    /// Bytes of what it held from the beginning.
+    pub(crate) content: u64,
 }
 
 /// See the module.
@@ -54,14 +60,20 @@ pub(crate) struct World<'a> {
     pub(crate) model: &'a Model,
     pub(crate) dice: Dice,
     pub(crate) timeline: Timeline,
+    /// Of disks and hosts, and of the network.
     pub(crate) faults: Faults,
+    pub(crate) net_faults: Faults,
     pub(crate) network: Network,
-    pub(crate) hosts: Vec<Host>,
+    pub(crate) hosts: Vec<Arc<Mutex<Host>>>,
     pub(crate) space: Arc<Space>,
     pub(crate) layout: Layout,
     pub(crate) homes: Homes,
     pub(crate) mover: Arc<Mover>,
     pub(crate) stager: Stager,
+    /// Blocks of the model as its origin has them.
+    pub(crate) specs: Vec<Arc<BlockSpec>>,
+    /// First block of the drills.
+    pub(crate) first_drill: usize,
     /// Submissions of the first path.
     pub(crate) log: OpLog,
     /// The first path reads files of this host.
@@ -75,8 +87,9 @@ struct Parts {
     dice: Dice,
     timeline: Timeline,
     faults: Faults,
+    net_faults: Faults,
     network: Network,
-    hosts: Vec<Host>,
+    hosts: Vec<Arc<Mutex<Host>>>,
     paths: Vec<PathParts>,
     homes: Vec<Home>,
     log: OpLog,
@@ -97,11 +110,13 @@ impl<'a> World<'a> {
             latency_ns: dice.between(20_000, 500_000),
             bandwidth: rate(dice.between(50_000_000, 2_000_000_000)),
         };
-        let network = Network::new(timeline.clone(), faults.clone(), wiring, seed ^ 0x77);
+        let net_faults = Faults::default();
+        let network = Network::new(timeline.clone(), net_faults.clone(), wiring, seed ^ 0x77);
         let mut parts = Parts {
             dice,
             timeline,
             faults,
+            net_faults,
             network,
             hosts: Vec::new(),
             paths: Vec::new(),
@@ -160,7 +175,7 @@ impl<'a> World<'a> {
         let homes = Homes::new(parts.homes, Arc::clone(&mover));
         let rates: Vec<f64> = homes.list.iter().map(|_| 1e9).collect();
         let reserve = layout.needs().kv.bytes_for(layout.needs().context) / 4;
-        let supply = Supply::new(origins, homes.clone(), specs);
+        let supply = Supply::new(origins, homes.clone(), specs.clone());
         let supply = supply.with_homes(layout.streamed(), 1e9, &rates, reserve);
         let stager = Stager::new(&model.manifest, layout.clone(), supply, Arc::clone(&space));
         Self {
@@ -168,6 +183,7 @@ impl<'a> World<'a> {
             dice: parts.dice,
             timeline: parts.timeline,
             faults: parts.faults,
+            net_faults: parts.net_faults,
             network: parts.network,
             hosts: parts.hosts,
             space,
@@ -175,6 +191,8 @@ impl<'a> World<'a> {
             homes,
             mover,
             stager,
+            first_drill: specs.len() + slices,
+            specs,
             log: parts.log,
             has_files,
             work,
@@ -183,6 +201,39 @@ impl<'a> World<'a> {
 
     pub(crate) fn now(&self) -> u64 {
         self.timeline.now().get()
+    }
+
+    /// Memory outside of the fast tier.
+    pub(crate) fn mapping(&self, bytes: u64) -> Mapping {
+        Mapping::new(bytes.max(GRANULE)).expect("memory")
+    }
+
+    /// How often a fault has happened.
+    pub(crate) fn count(&self, fault: Fault) -> u64 {
+        self.faults.counts()[fault as usize] + self.net_faults.counts()[fault as usize]
+    }
+
+    /// All faults so far.
+    pub(crate) fn all_faults(&self) -> u64 {
+        Fault::ALL.iter().map(|&fault| self.count(fault)).sum()
+    }
+
+    /// Something happened that may have ended the connections of a home.
+    pub(crate) fn is_hurt(&self, home: usize) -> bool {
+        let ends = [
+            Fault::Flip,
+            Fault::Duplicate,
+            Fault::Loss,
+            Fault::Partition,
+            Fault::Reset,
+            Fault::Pause,
+            Fault::Death,
+            Fault::ClockJump,
+        ];
+        let counts = self.net_faults.counts();
+        let on_net = ends.iter().any(|&fault| counts[fault as usize] > 0);
+        let hurt = on_net || self.count(Fault::Death) + self.count(Fault::ClockJump) > 0;
+        hurt && self.homes.list[home].lent.is_some()
     }
 
     /// Bytes of the work area.
@@ -220,11 +271,14 @@ impl Parts {
         for node in 0..2 {
             let mem = content + self.dice.between(1 << 20, 6 << 20) / GRANULE * GRANULE;
             let clock = Arc::new(self.timeline.clone());
-            let started = SimNode::start(mem, 10 + node, clock).expect("memory");
-            self.hosts.push(Host {
+            let started = SimNode::start(mem, 10 + 1000 * node, clock).expect("memory");
+            self.hosts.push(Arc::new(Mutex::new(Host {
                 node: Some(started),
                 mem,
-            });
+                first: 10 + 1000 * node,
+                starts: 10 + 1000 * node,
+                content: 0,
+            })));
         }
     }
 
@@ -237,11 +291,13 @@ impl Parts {
     /// Both nodes hold the model.
     fn add_objects(&mut self, model: &Model) {
         for (number, host) in self.hosts.iter().enumerate() {
+            let mut host = host.lock();
             let node = host.node.as_ref().expect("started");
             let put = |object: &Arc<Vec<u8>>| node.put(object).expect("there is room");
             let objects: Vec<_> = model.objects.iter().map(put).collect();
             let (ours, theirs) = self.network.connect(number).expect("nothing is cut");
             self.timeline.join(node.session(Box::new(theirs)));
+            host.content = node.stat().mem_used;
             let name = format!("node{number}");
             let (driver, source) = remote::content_driver(&name, &objects, Box::new(ours));
             self.paths.push(PathParts {
@@ -280,10 +336,12 @@ impl Parts {
         let mut bytes = 2 << 20;
         if self.dice.chance(0.2) {
             self.faults.count(Fault::Lie);
-            bytes = 4 * self.hosts[number].mem;
+            bytes = 4 * self.hosts[number].lock().mem;
         }
         let name = format!("node{number}");
-        let node = self.hosts[number].node.as_ref().expect("started");
+        let host = Arc::clone(&self.hosts[number]);
+        let host = host.lock();
+        let node = host.node.as_ref().expect("started");
         let lent = remote::lend(&name, bytes, node.incarnation());
         let parts = [("write", 0), ("read", 1)].map(|(way, _)| {
             let (ours, theirs) = self.network.connect(number).expect("nothing is cut");
