@@ -143,8 +143,8 @@ impl Homes {
     pub fn free(&self, block: BlockId) {
         for (n, home) in self.list.iter().enumerate() {
             let slot = home_slot(block, n);
-            if self.mover.table().state(slot) == State::Filling {
-                // What it ends with does not matter.
+            if matches!(self.mover.table().state(slot), State::Filling | State::Poisoned) {
+                // What it ends with does not matter, nor what it ended with.
                 let _ = self.mover.wait(slot);
             }
             if self.is_lost(n) {

@@ -228,7 +228,7 @@ const GIVEN_BACK_NS: u64 = 10_000_000_000;
 const LOOK: Duration = Duration::from_micros(100);
 
 /// The memory of a move that failed: its last operation may still be on its way home.
-pub fn given_back(mover: &Mover, again: impl Fn() -> Option<Extent>) -> Option<Extent> {
+pub fn given_back<T>(mover: &Mover, again: impl Fn() -> Option<T>) -> Option<T> {
     let start = mover.now();
     loop {
         let extent = again();
