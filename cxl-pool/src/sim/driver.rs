@@ -31,8 +31,8 @@ pub struct Link {
     pub flip: f64,
 }
 
-/// First byte and bytes of each read and write, in the order of submission; clones share it.
-pub type OpLog = Arc<Mutex<Vec<(u64, u64)>>>;
+/// File, first byte and bytes of each read and write, in the order of submission; clones share it.
+pub type OpLog = Arc<Mutex<Vec<(u32, u64, u64)>>>;
 
 /// See the module.
 pub struct SimDriver {
@@ -186,7 +186,7 @@ impl Driver for SimDriver {
         }
         let len = op.verb.len() as u64;
         if len > 0 {
-            self.log.lock().push((op.offset, len));
+            self.log.lock().push((op.file, op.offset, len));
         }
         let start = self.free_at.max(self.time.now());
         let carried = (self.link.bandwidth.seconds_for(len) * 1e9) as u64;

@@ -247,7 +247,8 @@ impl Wire {
             _ => NEVER,
         };
         let arrives = arrives.max(end.paused_until);
-        arrives.min(self.parted_until.unwrap_or(NEVER))
+        let given_up = self.parted_until.filter(|_| !end.is_lost);
+        arrives.min(given_up.unwrap_or(NEVER))
     }
 }
 

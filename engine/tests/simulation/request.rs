@@ -172,7 +172,7 @@ fn dense(world: &mut World<'_>, pending: &mut Pending, block: usize) -> Result<(
 fn experts(world: &mut World<'_>, pending: &mut Pending, layer: usize) -> Result<(), KvError> {
     let experts = world.model.manifest.config.experts.expect("a model with experts");
     let program = world.model.manifest.program.clone();
-    let mut pick = |world: &mut World<'_>, layer: usize| {
+    let pick = |world: &mut World<'_>, layer: usize| {
         let mut picks: Vec<usize> = Vec::new();
         while picks.len() < experts.picked {
             let expert = world.dice.below(experts.count as u64) as usize;
@@ -189,8 +189,8 @@ fn experts(world: &mut World<'_>, pending: &mut Pending, layer: usize) -> Result
     } else {
         Vec::new()
     };
-    world.stager.experts().0.begin(&picks)?;
-    world.stager.experts().0.guess(guesses)?;
+    world.stager.experts().0.begin(&picks);
+    world.stager.experts().0.guess(guesses);
     loop {
         world.timeline.mark();
         let (cache, counters) = world.stager.experts();

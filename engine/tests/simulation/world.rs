@@ -23,6 +23,9 @@ use std::sync::Arc;
 
 /// Blocks of the table that no model has, for drills.
 pub(crate) const DRILL_BLOCKS: usize = 12;
+/// Bytes of the file that drills read, and of the part that each block of them has.
+const DRILL_FILE: usize = DRILL_BLOCKS * DRILL_BYTES;
+pub(crate) const DRILL_BYTES: usize = 160 << 10;
 /// Bytes of the disk behind the home `nvme`.
 const DISK: u64 = 4 << 20;
 
@@ -76,6 +79,8 @@ pub(crate) struct World<'a> {
     pub(crate) first_drill: usize,
     /// Submissions of the first path.
     pub(crate) log: OpLog,
+    /// A file of the first path that only drills read, behind those of the model.
+    pub(crate) drill_bytes: Arc<Vec<u8>>,
     /// The first path reads files of this host.
     pub(crate) has_files: bool,
     /// The work area of the arena.
@@ -93,6 +98,14 @@ struct Parts {
     paths: Vec<PathParts>,
     homes: Vec<Home>,
     log: OpLog,
+    drill_bytes: Arc<Vec<u8>>,
+}
+
+/// Bytes of the file that drills read.
+fn drill_bytes(seed: u64) -> Arc<Vec<u8>> {
+    let mut random = SplitMix(!seed);
+    let words = (0..DRILL_FILE / 8).flat_map(|_| random.next_u64().to_le_bytes());
+    Arc::new(words.collect())
 }
 
 fn rate(bytes_per_s: u64) -> BytesPerSec {
@@ -122,6 +135,7 @@ impl<'a> World<'a> {
             paths: Vec::new(),
             homes: Vec::new(),
             log: OpLog::default(),
+            drill_bytes: drill_bytes(seed),
         };
         let has_files = parts.dice.chance(0.5);
         parts.start_hosts(model);
@@ -194,6 +208,7 @@ impl<'a> World<'a> {
             first_drill: specs.len() + slices,
             specs,
             log: parts.log,
+            drill_bytes: parts.drill_bytes,
             has_files,
             work,
         }
@@ -283,7 +298,9 @@ impl Parts {
     }
 
     fn add_files(&mut self, model: &Model) {
-        let files = MemoryFiles::shared(model.files.clone());
+        let mut all = model.files.clone();
+        all.push(Arc::clone(&self.drill_bytes));
+        let files = MemoryFiles::shared(all);
         let path = self.path("origin>dram".to_owned(), &files);
         self.paths.push(path);
     }
