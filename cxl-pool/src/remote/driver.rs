@@ -11,7 +11,7 @@ mod reads;
 mod writes;
 
 use super::table::{Liveness, Objects};
-use crate::clock::{Clock, RealClock};
+use crate::clock::Clock;
 use crate::units::Nanos;
 use crate::wire::header::{HEADER_BYTES, Header, Op as WireOp};
 use crate::wire::reply::Reply;
@@ -40,6 +40,7 @@ pub(super) struct Parts {
     /// Bytes asked for and not received, above which the next range waits.
     pub(super) window: usize,
     pub(super) liveness: Arc<Liveness>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 /// See the module.
@@ -70,15 +71,14 @@ pub(super) struct RemoteDriver {
     arrived: Vec<u64>,
     unsent: usize,
     events: Vec<Event>,
-    clock: RealClock,
+    clock: Arc<dyn Clock>,
     spoke_at: Nanos,
     notes: Vec<String>,
 }
 
 impl RemoteDriver {
     pub(super) fn new(parts: Parts) -> Self {
-        let clock = RealClock::new();
-        let spoke_at = clock.now();
+        let spoke_at = parts.clock.now();
         Self {
             channel: parts.channel,
             objects: parts.objects,
@@ -97,7 +97,7 @@ impl RemoteDriver {
             arrived: Vec::new(),
             unsent: 0,
             events: Vec::new(),
-            clock,
+            clock: parts.clock,
             spoke_at,
             notes: Vec::new(),
         }

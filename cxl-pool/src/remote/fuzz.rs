@@ -3,6 +3,7 @@
 
 use super::driver::{Parts, RemoteDriver};
 use super::table::{Liveness, Objects};
+use crate::clock::RealClock;
 use crate::wire::ObjectHash;
 use crate::wire::capability::{Claim, Signer};
 use crate::wire::fuzz::Script;
@@ -33,6 +34,7 @@ pub fn driver(data: &[u8]) -> usize {
         check: Check::Crc,
         window: 1 << 20,
         liveness: Arc::new(Liveness::default()),
+        clock: Arc::new(RealClock::new()),
     });
     let Ok(mapping) = Mapping::new(LEN) else {
         return 0;

@@ -15,6 +15,7 @@ use super::RemoteError;
 use super::driver::{Parts, RemoteDriver};
 use super::link::Connector;
 use super::table::{Entries, Entry, EntryState, Liveness, Objects};
+use crate::clock::RealClock;
 use crate::source::Source;
 use crate::wire::OBJECT_MAX;
 use larder_sys::file::FileError;
@@ -112,6 +113,7 @@ impl Lent {
             check: options.check,
             window: options.window,
             liveness: Arc::clone(liveness),
+            clock: Arc::new(RealClock::new()),
         })))
     }
 }

@@ -5,6 +5,7 @@ use super::driver::{Parts, RemoteDriver};
 use super::link::Connector;
 use super::table::{Liveness, Objects};
 use crate::source::Source;
+use crate::clock::RealClock;
 use crate::wire::ObjectHash;
 use crate::wire::capability::Capability;
 use larder_sys::file::FileError;
@@ -61,6 +62,7 @@ pub(super) fn open_reader(
         check: connector.options().check,
         window: connector.options().window,
         liveness: Arc::clone(&liveness),
+        clock: Arc::new(RealClock::new()),
     });
     let source = ObjectSource::new(objects, connector.address(), liveness);
     Ok((Box::new(driver), source))

@@ -6,6 +6,7 @@ use super::link::Connector;
 use super::objects::ObjectSource;
 use super::table::Objects;
 use super::{RemoteOptions, WINDOW};
+use crate::clock::Clock;
 use crate::wire::ObjectHash;
 use crate::wire::capability::Capability;
 use crate::wire::request::Check;
@@ -20,7 +21,11 @@ pub fn lend(name: &str, bytes: u64, incarnation: u64) -> Arc<Lent> {
 }
 
 /// A driver that reads, writes, seals and frees in lent memory, and its source.
-pub fn lent_driver(lent: &Lent, channel: Box<dyn Channel>) -> (Box<dyn Driver>, LentSource) {
+pub fn lent_driver(
+    lent: &Lent,
+    channel: Box<dyn Channel>,
+    clock: Arc<dyn Clock>,
+) -> (Box<dyn Driver>, LentSource) {
     let liveness = Arc::default();
     let driver = RemoteDriver::new(Parts {
         channel,
@@ -28,6 +33,7 @@ pub fn lent_driver(lent: &Lent, channel: Box<dyn Channel>) -> (Box<dyn Driver>, 
         check: Check::Crc,
         window: WINDOW,
         liveness: Arc::clone(&liveness),
+        clock,
     });
     (Box::new(driver), lent.source(liveness))
 }
@@ -37,6 +43,7 @@ pub fn content_driver(
     name: &str,
     objects: &[(ObjectHash, Capability)],
     channel: Box<dyn Channel>,
+    clock: Arc<dyn Clock>,
 ) -> (Box<dyn Driver>, ObjectSource) {
     let objects: Arc<[_]> = Arc::from(objects);
     let liveness = Arc::default();
@@ -46,6 +53,7 @@ pub fn content_driver(
         check: Check::Crc,
         window: WINDOW,
         liveness: Arc::clone(&liveness),
+        clock,
     });
     (Box::new(driver), ObjectSource::new(objects, name, liveness))
 }

@@ -316,7 +316,8 @@ impl Parts {
             self.timeline.join(node.session(Box::new(theirs)));
             host.content = node.stat().mem_used;
             let name = format!("node{number}");
-            let (driver, source) = remote::content_driver(&name, &objects, Box::new(ours));
+            let clock = Arc::new(self.timeline.clone());
+            let (driver, source) = remote::content_driver(&name, &objects, Box::new(ours), clock);
             self.paths.push(PathParts {
                 name: format!("origin{number}>dram"),
                 driver,
@@ -363,7 +364,8 @@ impl Parts {
         let parts = [("write", 0), ("read", 1)].map(|(way, _)| {
             let (ours, theirs) = self.network.connect(number).expect("nothing is cut");
             self.timeline.join(node.session(Box::new(theirs)));
-            let (driver, source) = remote::lent_driver(&lent, Box::new(ours));
+            let clock = Arc::new(self.timeline.clone());
+            let (driver, source) = remote::lent_driver(&lent, Box::new(ours), clock);
             PathParts {
                 name: format!("{name} {way}"),
                 driver,
