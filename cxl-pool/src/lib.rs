@@ -14,6 +14,8 @@ pub mod units;
 pub mod clock;
 pub mod turns;
 
+pub mod backoff;
+
 pub mod block;
 pub mod checksum;
 pub mod limit;

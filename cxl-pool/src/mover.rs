@@ -15,7 +15,7 @@ pub use crate::path::{Bounce, PathParts};
 use crate::table::block_of;
 use crate::transfer::{Class, Free, MoveError, StoreWant, Want};
 use crate::turns::Turns;
-use crate::units::{BlockId, Nanos, PathId};
+use crate::units::{BlockId, PathId};
 use lane::{Command, Lane, LaneEnd, PathActor};
 use larder_sys::lease::{ReadLease, SlotTable};
 use larder_sys::slot::State;
@@ -257,16 +257,11 @@ impl Mover {
         &self.lanes[usize::from(self.routes[slot].load(Ordering::Acquire))]
     }
 
-    /// Time, as the paths know it.
-    pub fn now(&self) -> Nanos {
-        self.clock.now()
-    }
-
-    /// Sleeps for about `time`, or lets the paths go on where they have no threads.
+    /// Sleeps; moves go on meanwhile.
     pub fn rest(&self, time: Duration) {
         match &self.drive {
             Drive::Threads(_) => std::thread::sleep(time),
-            Drive::Turns(turns) => turns.pass(),
+            Drive::Turns(turns) => turns.rest(time),
         }
     }
 
@@ -307,6 +302,15 @@ impl Mover {
             if self.lane_of(slot).has_ended() && self.table.state(slot) == State::Filling {
                 return Err(self.stopped(slot));
             }
+        }
+    }
+
+    /// The tier behind a path that was closed for stores has room again.
+    pub fn reopen(&self, path: PathId) {
+        let lane = &self.lanes[path.index()];
+        if lane.is_closed() && !lane.has_ended() {
+            lane.tell(Command::Reopen);
+            lane.open();
         }
     }
 

@@ -67,6 +67,13 @@ impl SimNode {
         Some((hash, capability))
     }
 
+    /// Capabilities for content, and bytes that hold nothing.
+    pub fn open(&self, hashes: &[ObjectHash]) -> (u64, Vec<Option<Capability>>) {
+        let stat = self.stat();
+        let free = stat.mem_bytes.saturating_sub(stat.mem_used);
+        (free, self.shared.store.open(hashes))
+    }
+
     pub fn incarnation(&self) -> u64 {
         self.shared.store.signer().incarnation
     }

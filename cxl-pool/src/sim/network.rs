@@ -29,6 +29,8 @@ struct State {
     wires: Vec<(usize, Arc<Mutex<Wire>>)>,
     /// Nodes that nothing passes to.
     parted: Vec<usize>,
+    /// Until when nodes stand still.
+    paused: Vec<(usize, u64)>,
 }
 
 impl Network {
@@ -41,22 +43,28 @@ impl Network {
                 random: SplitMix(seed),
                 wires: Vec::new(),
                 parted: Vec::new(),
+                paused: Vec::new(),
             }),
         }))
     }
 
-    /// A new connection to a node: the client's end and the node's; `None` while nothing passes.
-    pub fn connect(&self, node: usize) -> Option<(SimChannel, SimChannel)> {
+    /// Whether the host of a node would answer now.
+    pub fn passes(&self, node: usize) -> bool {
+        let state = self.0.state.lock();
+        let now = self.0.timeline.now().get();
+        let mut paused = state.paused.iter();
+        !state.parted.contains(&node) && !paused.any(|&(other, until)| other == node && now < until)
+    }
+
+    /// A new connection to a node: the client's end and the node's.
+    pub fn connect(&self, node: usize) -> (SimChannel, SimChannel) {
         let mut state = self.0.state.lock();
-        if state.parted.contains(&node) {
-            return None;
-        }
         let random = SplitMix(state.random.next_u64());
         let (timeline, faults) = (&self.0.timeline, self.0.faults.clone());
         let wire = Arc::new(Mutex::new(Wire::new(timeline, faults, self.0.wiring, random)));
         state.wires.retain(|(_, wire)| Arc::strong_count(wire) > 1);
         state.wires.push((node, Arc::clone(&wire)));
-        Some(SimChannel::pair(&wire))
+        SimChannel::pair(&wire)
     }
 
     /// The connections of a node.
@@ -113,6 +121,7 @@ impl Network {
     pub fn pause(&self, node: usize) {
         self.0.faults.count(Fault::Pause);
         let until = self.0.timeline.now().get() + PAUSE_NS;
+        self.0.state.lock().paused.push((node, until));
         for wire in self.of(node) {
             wire.lock().pause(1 - CLIENT, until);
         }

@@ -318,8 +318,12 @@ impl Channel for SimChannel {
     }
 
     fn flush(&mut self) {
-        let now = self.seat.now().get();
-        self.wire.lock().pump(self.end, now);
+        let now = self.seat.now();
+        let mut wire = self.wire.lock();
+        wire.pump(self.end, now.get());
+        if !wire.ends[self.end].events.is_empty() {
+            self.seat.wake_at(now);
+        }
     }
 
     fn reap(&mut self, events: &mut Vec<Event>, wait: Duration) {

@@ -1,10 +1,8 @@
 //! What goes wrong in a seed: the weather on every operation, and events at any time.
 
-use crate::world::{Host, World};
-use larder_pool::node::sim::SimNode;
+use crate::world::World;
 use larder_pool::sim::Fault;
 use larder_pool::sys::space::Extent;
-use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// Highest rates of what may happen to an operation on a disk, and to a message.
@@ -74,7 +72,7 @@ pub(crate) fn stir(world: &mut World<'_>) -> Option<Extent> {
                 let again = timeline.clone();
                 timeline.after(back, move || {
                     faults.count(Fault::Return);
-                    restart(&host, again);
+                    host.lock().start(&again);
                     network.heal(number);
                     network.end(number);
                 });
@@ -89,15 +87,6 @@ pub(crate) fn stir(world: &mut World<'_>) -> Option<Extent> {
         _ => return take_memory(world),
     }
     None
-}
-
-/// Another start of a node, which holds nothing.
-fn restart(host: &Mutex<Host>, timeline: larder_pool::sim::Timeline) {
-    let mut host = host.lock();
-    host.starts += 1;
-    let number = host.starts;
-    let started = SimNode::start(host.mem, number, Arc::new(timeline));
-    host.node = started.ok();
 }
 
 /// Takes memory where KV would grow.

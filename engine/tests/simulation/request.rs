@@ -88,6 +88,7 @@ impl Request {
             world.stager.set_border(border)?;
             self.sequence.reserve(len + count)?;
         }
+        world.stager.supply().look_after();
         let mut pending = VecDeque::new();
         let program = world.model.manifest.program.clone();
         for (layer, blocks) in program.layers.iter().enumerate() {

@@ -46,8 +46,8 @@ pub(crate) fn run(seed: u64, models: &[Model]) -> Outcome {
     }
     outcome.virtual_ns = world.now();
     (outcome.turns, outcome.trace) = world.timeline.trace();
-    let World { timeline, mover, homes, stager, .. } = world;
-    drop((stager, homes, mover));
+    let timeline = world.timeline.clone();
+    drop(world);
     timeline.clear();
     outcome
 }

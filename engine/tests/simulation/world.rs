@@ -4,22 +4,25 @@ use crate::model::Model;
 use larder::home::{Home, Homes};
 use larder::layout::Layout;
 use larder::stager::Stager;
-use larder::supply::Supply;
+use larder::supply::{Replica, Supply};
 use larder_pool::block::BlockSpec;
 use larder_pool::clock::Clock;
 use larder_pool::mover::{Mover, PathParts};
 use larder_pool::node::sim::SimNode;
-use larder_pool::remote::sim as remote;
+use larder_pool::remote::sim::{NoAnswer, Reach, SimClient};
+use larder_pool::remote::{Capability, ObjectHash};
 use larder_pool::sim::{
     Fault, Faults, Link, MemoryFiles, Network, OpLog, SimDriver, SplitMix, Timeline, Wiring,
 };
 use larder_pool::sys::mapping::Mapping;
+use larder_pool::sys::net::Channel;
 use parking_lot::Mutex;
 use larder_pool::sys::space::{Extent, Space};
 use larder_pool::table::block_table;
 use larder_pool::turns::Turns;
 use larder_pool::units::{BlockId, BytesPerSec, GRANULE, PathId};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Blocks of the table that no model has, for drills.
 pub(crate) const DRILL_BLOCKS: usize = 12;
@@ -51,11 +54,61 @@ impl Dice {
 pub(crate) struct Host {
     pub(crate) node: Option<SimNode>,
     pub(crate) mem: u64,
-    /// Number of its first start, and of this one.
-    pub(crate) first: u64,
+    /// Number of this start.
     pub(crate) starts: u64,
-    /// Bytes of what it held from the beginning.
+    /// What a start of it holds from the beginning, and its bytes there.
+    pub(crate) objects: Vec<Arc<Vec<u8>>>,
     pub(crate) content: u64,
+}
+
+impl Host {
+    /// Begins another life, which holds nothing but the content of every start.
+    pub(crate) fn start(&mut self, timeline: &Timeline) {
+        self.starts += 1;
+        let clock = Arc::new(timeline.clone());
+        let node = SimNode::start(self.mem, self.starts, clock).expect("memory");
+        for object in &self.objects {
+            let stored = node.put(object);
+            assert!(stored.is_some(), "there is room for the content");
+        }
+        self.content = node.stat().mem_used;
+        self.node = Some(node);
+    }
+}
+
+/// The way from the client to a node.
+struct Route {
+    number: usize,
+    host: Arc<Mutex<Host>>,
+    network: Network,
+    timeline: Timeline,
+}
+
+impl Reach for Route {
+    fn connect(&self) -> Result<(Box<dyn Channel>, u64), NoAnswer> {
+        if !self.network.passes(self.number) {
+            return Err(NoAnswer::Silent);
+        }
+        let host = self.host.lock();
+        let node = host.node.as_ref().ok_or(NoAnswer::Refused)?;
+        let (ours, theirs) = self.network.connect(self.number);
+        self.timeline.join(node.session(Box::new(theirs)));
+        Ok((Box::new(ours), node.incarnation()))
+    }
+
+    fn open(&self, hashes: &[ObjectHash]) -> Option<(u64, Vec<Option<Capability>>)> {
+        let host = self.host.lock();
+        let node = host.node.as_ref().filter(|_| self.network.passes(self.number));
+        node.map(|node| node.open(hashes))
+    }
+
+    fn lease(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    fn seed(&self) -> u64 {
+        self.number as u64
+    }
 }
 
 /// See the module.
@@ -68,6 +121,7 @@ pub(crate) struct World<'a> {
     pub(crate) net_faults: Faults,
     pub(crate) network: Network,
     pub(crate) hosts: Vec<Arc<Mutex<Host>>>,
+    pub(crate) clients: Vec<Arc<SimClient>>,
     pub(crate) space: Arc<Space>,
     pub(crate) layout: Layout,
     pub(crate) homes: Homes,
@@ -95,6 +149,7 @@ struct Parts {
     net_faults: Faults,
     network: Network,
     hosts: Vec<Arc<Mutex<Host>>>,
+    clients: Vec<Arc<SimClient>>,
     paths: Vec<PathParts>,
     homes: Vec<Home>,
     log: OpLog,
@@ -132,28 +187,29 @@ impl<'a> World<'a> {
             net_faults,
             network,
             hosts: Vec::new(),
+            clients: Vec::new(),
             paths: Vec::new(),
             homes: Vec::new(),
             log: OpLog::default(),
             drill_bytes: drill_bytes(seed),
         };
         let has_files = parts.dice.chance(0.5);
-        parts.start_hosts(model);
+        parts.start_hosts(model, has_files);
         let origins = if has_files {
             parts.add_files(model);
-            vec![PathId::new(0)]
+            let path = PathId::new(0);
+            vec![Replica { path, node: None }]
         } else {
-            parts.add_objects(model);
-            vec![PathId::new(0), PathId::new(1)]
+            parts.add_objects(model)
         };
         parts.add_disk();
         for node in 0..parts.hosts.len() {
             parts.add_lent(node);
         }
-        Self::start(parts, model, &origins, has_files)
+        Self::start(parts, model, origins, has_files)
     }
 
-    fn start(mut parts: Parts, model: &'a Model, origins: &[PathId], has_files: bool) -> Self {
+    fn start(mut parts: Parts, model: &'a Model, origins: Vec<Replica>, has_files: bool) -> Self {
         let specs: Vec<Arc<BlockSpec>> = if has_files {
             let blocks = model.manifest.blocks.iter();
             blocks.map(|block| Arc::new(block.spec.clone())).collect()
@@ -200,6 +256,7 @@ impl<'a> World<'a> {
             net_faults: parts.net_faults,
             network: parts.network,
             hosts: parts.hosts,
+            clients: parts.clients,
             space,
             layout,
             homes,
@@ -281,19 +338,33 @@ impl Parts {
         }
     }
 
-    fn start_hosts(&mut self, model: &Model) {
-        let content: u64 = model.objects.iter().map(|object| object.len() as u64 + GRANULE).sum();
-        for node in 0..2 {
-            let mem = content + self.dice.between(1 << 20, 6 << 20) / GRANULE * GRANULE;
-            let clock = Arc::new(self.timeline.clone());
-            let started = SimNode::start(mem, 10 + 1000 * node, clock).expect("memory");
-            self.hosts.push(Arc::new(Mutex::new(Host {
-                node: Some(started),
-                mem,
-                first: 10 + 1000 * node,
-                starts: 10 + 1000 * node,
+    /// Two nodes, which hold the model if it is read from there.
+    fn start_hosts(&mut self, model: &Model, has_files: bool) {
+        let sizes = model.objects.iter().map(|object| object.len() as u64 + GRANULE);
+        let content: u64 = sizes.sum();
+        for number in 0..2 {
+            let more = self.dice.between(1 << 20, 6 << 20) / GRANULE * GRANULE;
+            let mut host = Host {
+                node: None,
+                mem: content + more,
+                starts: 10 + 1000 * number as u64,
+                objects: if has_files { Vec::new() } else { model.objects.clone() },
                 content: 0,
-            })));
+            };
+            host.start(&self.timeline);
+            let start = (host.starts, host.mem - host.content);
+            let host = Arc::new(Mutex::new(host));
+            self.hosts.push(Arc::clone(&host));
+            let reach = Arc::new(Route {
+                number,
+                host,
+                network: self.network.clone(),
+                timeline: self.timeline.clone(),
+            });
+            let clock = Arc::new(self.timeline.clone());
+            let client = SimClient::new(&format!("node{number}"), reach, clock, start);
+            self.timeline.join(client.watch(self.timeline.seat()));
+            self.clients.push(client);
         }
     }
 
@@ -305,19 +376,20 @@ impl Parts {
         self.paths.push(path);
     }
 
-    /// Both nodes hold the model.
-    fn add_objects(&mut self, model: &Model) {
-        for (number, host) in self.hosts.iter().enumerate() {
-            let mut host = host.lock();
+    /// Both nodes are origins.
+    fn add_objects(&mut self, model: &Model) -> Vec<Replica> {
+        let mut replicas = Vec::new();
+        for (number, client) in self.clients.iter().enumerate() {
+            let host = self.hosts[number].lock();
             let node = host.node.as_ref().expect("started");
-            let put = |object: &Arc<Vec<u8>>| node.put(object).expect("there is room");
+            let put = |object: &Arc<Vec<u8>>| node.put(object).expect("it is there");
             let objects: Vec<_> = model.objects.iter().map(put).collect();
-            let (ours, theirs) = self.network.connect(number).expect("nothing is cut");
-            self.timeline.join(node.session(Box::new(theirs)));
-            host.content = node.stat().mem_used;
-            let name = format!("node{number}");
-            let clock = Arc::new(self.timeline.clone());
-            let (driver, source) = remote::content_driver(&name, &objects, Box::new(ours), clock);
+            drop(host);
+            let (driver, source) = client.read_objects(&objects);
+            replicas.push(Replica {
+                path: PathId::new(self.paths.len()),
+                node: Some((Arc::clone(client.health()), source.clone())),
+            });
             self.paths.push(PathParts {
                 name: format!("origin{number}>dram"),
                 driver,
@@ -326,6 +398,7 @@ impl Parts {
                 bounce: None,
             });
         }
+        replicas
     }
 
     fn add_home(&mut self, name: &str, space: Arc<Space>, write: PathParts, read: PathParts) {
@@ -357,24 +430,17 @@ impl Parts {
             bytes = 4 * self.hosts[number].lock().mem;
         }
         let name = format!("node{number}");
-        let host = Arc::clone(&self.hosts[number]);
-        let host = host.lock();
-        let node = host.node.as_ref().expect("started");
-        let lent = remote::lend(&name, bytes, node.incarnation());
-        let parts = [("write", 0), ("read", 1)].map(|(way, _)| {
-            let (ours, theirs) = self.network.connect(number).expect("nothing is cut");
-            self.timeline.join(node.session(Box::new(theirs)));
-            let clock = Arc::new(self.timeline.clone());
-            let (driver, source) = remote::lent_driver(&lent, Box::new(ours), clock);
-            PathParts {
-                name: format!("{name} {way}"),
-                driver,
-                source: Box::new(source),
-                limit: None,
-                bounce: None,
-            }
-        });
-        let [write, read] = parts;
+        let lent = self.clients[number].lend(bytes);
+        let (reader, source) = lent.reader().expect("nothing is cut");
+        let writer = lent.writer().expect("nothing is cut");
+        let parts = |way: &str, driver| PathParts {
+            name: format!("{name} {way}"),
+            driver,
+            source: Box::new(source.clone()),
+            limit: None,
+            bounce: None,
+        };
+        let (write, read) = (parts("write", writer), parts("read", reader));
         self.add_home(&name, Arc::clone(lent.space()), write, read);
         self.homes.last_mut().expect("added just now").lent = Some(lent);
     }
