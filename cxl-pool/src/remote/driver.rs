@@ -196,6 +196,16 @@ impl RemoteDriver {
         self.line.cut();
     }
 
+    /// Why operations fail while the connection is down. What is not there in this life of the node
+    /// is lost, however well the node is.
+    fn errno(&self, lost: Errno) -> Errno {
+        if self.objects.may_dial() {
+            self.line.errno(lost)
+        } else {
+            lost
+        }
+    }
+
     /// The connection is up, or has been made anew.
     fn is_reached(&mut self) -> bool {
         if self.line.is_up() {
@@ -322,7 +332,7 @@ impl RemoteDriver {
         }
         self.ranges.clear();
         self.waiting.clear();
-        let errno = self.line.errno(Errno::ECONNRESET);
+        let errno = self.errno(Errno::ECONNRESET);
         let jobs = std::mem::take(&mut self.jobs);
         for job in jobs.into_values() {
             let (tag, verb) = match job {
@@ -364,7 +374,7 @@ impl Driver for RemoteDriver {
             return Err(op);
         }
         if !self.is_reached() {
-            self.finish(op.tag, op.verb, Err(self.line.errno(Errno::ENOTCONN)));
+            self.finish(op.tag, op.verb, Err(self.errno(Errno::ENOTCONN)));
             return Ok(());
         }
         match op.verb {

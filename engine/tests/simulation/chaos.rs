@@ -92,9 +92,8 @@ pub(crate) fn stir(world: &mut World<'_>) -> Option<Extent> {
 /// Takes memory where KV would grow.
 fn take_memory(world: &World<'_>) -> Option<Extent> {
     let bytes = world.layout.needs().kv.slice_bytes;
-    let border = world.layout.kv_border(world.layout.needs().context, 0);
     let taken = world.space.alloc_high(bytes)?;
-    if taken.start() < border {
+    if taken.start() < world.border {
         return None;
     }
     world.faults.count(Fault::NoMemory);

@@ -67,8 +67,7 @@ impl Request {
 
     /// Says what comes: the weights give way to the KV where they must.
     pub(crate) fn begin(&mut self, world: &mut World<'_>) -> Result<(), KvError> {
-        let border = world.layout.kv_border(1, 0);
-        world.stager.set_border(border)?;
+        world.set_border(1)?;
         let frames = world.layout.kv_frames(0);
         self.sequence.plan(frames, self.tokens as u64)?;
         let full = self.tokens as u64;
@@ -84,8 +83,7 @@ impl Request {
         let count = 1 + world.dice.below(most) as usize;
         let needed = world.layout.needs().kv.blocks_for(len + count);
         if self.sequence.blocks() < needed {
-            let border = world.layout.kv_border(len + count, 0);
-            world.stager.set_border(border)?;
+            world.set_border(len + count)?;
             self.sequence.reserve(len + count)?;
         }
         world.stager.supply().look_after();

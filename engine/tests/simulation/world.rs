@@ -19,6 +19,7 @@ use larder_pool::sys::net::Channel;
 use parking_lot::Mutex;
 use larder_pool::sys::space::{Extent, Space};
 use larder_pool::table::block_table;
+use larder_pool::transfer::MoveError;
 use larder_pool::turns::Turns;
 use larder_pool::units::{BlockId, BytesPerSec, GRANULE, PathId};
 use std::sync::Arc;
@@ -137,6 +138,8 @@ pub(crate) struct World<'a> {
     pub(crate) drill_bytes: Arc<Vec<u8>>,
     /// The first path reads files of this host.
     pub(crate) has_files: bool,
+    /// Where KV ends now, coming from the top.
+    pub(crate) border: u64,
     /// The work area of the arena.
     work: Extent,
 }
@@ -247,6 +250,7 @@ impl<'a> World<'a> {
         let reserve = layout.needs().kv.bytes_for(layout.needs().context) / 4;
         let supply = Supply::new(origins, homes.clone(), specs.clone());
         let supply = supply.with_homes(layout.streamed(), 1e9, &rates, reserve);
+        let layout_end = layout.space_bytes;
         let stager = Stager::new(&model.manifest, layout.clone(), supply, Arc::clone(&space));
         Self {
             model,
@@ -266,6 +270,7 @@ impl<'a> World<'a> {
             specs,
             log: parts.log,
             drill_bytes: parts.drill_bytes,
+            border: layout_end,
             has_files,
             work,
         }
@@ -273,6 +278,12 @@ impl<'a> World<'a> {
 
     pub(crate) fn now(&self) -> u64 {
         self.timeline.now().get()
+    }
+
+    /// The weights give way to the KV of so many tokens.
+    pub(crate) fn set_border(&mut self, tokens: usize) -> Result<(), MoveError> {
+        self.border = self.layout.kv_border(tokens, 0);
+        self.stager.set_border(self.border)
     }
 
     /// Memory outside of the fast tier.
