@@ -75,7 +75,8 @@ pub(crate) fn leaks(world: &World<'_>) {
         let host = host.lock();
         let Some(node) = &host.node else { continue };
         let stat = node.stat();
-        assert_eq!(stat.lent, 0, "leak: objects lent by node {number}");
+        let health = world.clients[number].health();
+        assert_eq!(stat.lent, 0, "leak: objects lent by node {number}, {health:?}");
         assert_eq!(stat.mem_used, host.content, "leak: memory of node {number}");
     }
 }

@@ -43,6 +43,7 @@ fn main() {
         sim += out.virtual_ns;
         done += out.done;
         failed += out.failed;
+        if to == from + 1 { println!("{out:?}"); }
         for (sum, count) in faults.iter_mut().zip(out.faults) {
             *sum += count;
         }
