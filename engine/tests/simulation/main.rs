@@ -1,6 +1,8 @@
 //! Deterministic simulation of the real mover, paths, stager, KV and nodes: see
 //! `docs/SIMULATION.md`.
 
+mod args;
+
 mod model;
 
 mod world;
@@ -14,42 +16,78 @@ mod check;
 
 mod seed;
 
-use larder_pool::sim::Fault;
-use model::Model;
-use std::cell::Cell;
+mod detection;
 
-thread_local! {
-    static SEED: Cell<u64> = const { Cell::new(0) };
+mod runner;
+
+use args::Args;
+use model::Model;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Models of the repository that worlds have.
+const MODELS: [&str; 4] = [
+    "tiny/tiny-f32.gguf",
+    "tiny/tiny-f16.gguf",
+    "tiny/tiny-q8_0.gguf",
+    "larder-story-moe.gguf",
+];
+
+/// Seeds that are run twice.
+const TWICE: u64 = 20;
+
+fn main() -> ExitCode {
+    let args = match Args::parse(std::env::args()) {
+        Ok(args) => args,
+        Err(error) => {
+            eprintln!("error: {error}; give a number");
+            return ExitCode::from(2);
+        }
+    };
+    if args.mutant.as_deref().is_some_and(|name| !switch_on(name)) {
+        eprintln!("error: this build has no mutations; run cargo xtask sim --mutations");
+        return ExitCode::from(2);
+    }
+    runner::report_failures();
+    let mut models: Vec<Model> = MODELS.map(Model::open).into();
+    if args.is_canary {
+        models.iter_mut().for_each(Model::spoil);
+    }
+    if args.is_bare {
+        let start = Instant::now();
+        runner::run(&args, &models).print(start.elapsed());
+        return ExitCode::SUCCESS;
+    }
+    as_tests(&args, &models);
+    ExitCode::SUCCESS
 }
 
-fn main() {
-    let names = ["tiny/tiny-f32.gguf", "tiny/tiny-f16.gguf", "tiny/tiny-q8_0.gguf", "larder-story-moe.gguf"];
-    let models: Vec<Model> = names.map(Model::open).into();
-    let args: Vec<String> = std::env::args().collect();
-    let (from, to) = (args[1].parse::<u64>().unwrap_or(0), args[2].parse::<u64>().unwrap_or(1));
-    let start = std::time::Instant::now();
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        println!("seed {} failed", SEED.get());
-        hook(info);
-        std::process::exit(1);
-    }));
-    let mut sim = 0;
-    let mut faults = [0; Fault::ALL.len()];
-    let (mut done, mut failed) = (0, 0);
-    for seed in from..to {
-        SEED.set(seed);
-        let out = seed::run(seed, &models);
-        sim += out.virtual_ns;
-        done += out.done;
-        failed += out.failed;
-        if to == from + 1 { println!("{out:?}"); }
-        for (sum, count) in faults.iter_mut().zip(out.faults) {
-            *sum += count;
-        }
+/// Switches a mutation of the code on; `false` in a build without mutations.
+fn switch_on(_name: &str) -> bool {
+    false
+}
+
+/// What `cargo test` runs, in its words.
+fn as_tests(args: &Args, models: &[Model]) {
+    let tests: [(&str, &dyn Fn()); 3] = [
+        ("seeds", &|| {
+            let start = Instant::now();
+            runner::run(args, models).print(start.elapsed());
+        }),
+        ("the_same_seed_is_the_same_run", &|| {
+            for seed in 0..TWICE {
+                let (one, other) = (seed::run(seed, models), seed::run(seed, models));
+                assert_eq!(one, other, "seed {seed} is not the same run twice");
+            }
+        }),
+        ("detection", &detection::check),
+    ];
+    let chosen = tests.iter().filter(|(name, _)| args.chooses(name));
+    let count = chosen.clone().count();
+    println!("running {count} tests");
+    for (name, test) in chosen {
+        test();
+        println!("test {name} ... ok");
     }
-    for fault in Fault::ALL {
-        println!("{:>10} {}", faults[fault as usize], fault.name());
-    }
-    println!("{done} done {failed} failed; {} s, {} s", sim as f64 / 1e9, start.elapsed().as_secs_f64());
+    println!("test result: ok. {count} passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
 }

@@ -19,6 +19,8 @@ pub(crate) struct Model {
     pub(crate) needs: Needs,
     /// Bytes of its files.
     pub(crate) files: Vec<Arc<Vec<u8>>>,
+    /// What leased blocks are compared with: the same bytes.
+    truth: Vec<Arc<Vec<u8>>>,
     /// Each block as an object: what it is made of, and its bytes.
     pub(crate) packed: Vec<Arc<BlockSpec>>,
     pub(crate) objects: Vec<Arc<Vec<u8>>>,
@@ -50,6 +52,7 @@ impl Model {
         let packed = PackLayout::of(&manifest).specs;
         let mut model = Self {
             needs,
+            truth: files.clone(),
             files,
             packed: packed.into_iter().map(Arc::new).collect(),
             objects: Vec::new(),
@@ -60,6 +63,15 @@ impl Model {
         model.objects = blocks.clone().map(|at| Arc::new(model.object(at))).collect();
         model.sums = blocks.map(|at| model.sums_of(at)).collect();
         model
+    }
+
+    /// Makes the truth a lie, one bit of every 4 KiB: a run that does not fail now never fails.
+    pub(crate) fn spoil(&mut self) {
+        for file in &mut self.truth {
+            for page in Arc::make_mut(file).chunks_mut(4096) {
+                page[page.len() / 2] ^= 1;
+            }
+        }
     }
 
     /// Parts of a block.
@@ -73,7 +85,7 @@ impl Model {
         let range = spec.parts[part];
         let run = spec.runs[usize::from(range.run)];
         let start = (run.offset + range.offset) as usize;
-        &self.files[run.file as usize][start..start + range.len as usize]
+        &self.truth[run.file as usize][start..start + range.len as usize]
     }
 
     fn object(&self, block: usize) -> Vec<u8> {

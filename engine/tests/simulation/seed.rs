@@ -6,6 +6,7 @@ use crate::world::World;
 use crate::{chaos, check, drill};
 use larder::kv::KvError;
 use larder_pool::sim::Fault;
+use larder_pool::transfer::MoveError;
 
 /// What a seed came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(crate) struct Outcome {
     pub(crate) failed: u64,
     pub(crate) virtual_ns: u64,
     pub(crate) turns: u64,
+    /// Bytes that were compared with the model's.
+    pub(crate) bytes: u64,
     /// Stands for everything that happened.
     pub(crate) trace: u64,
 }
@@ -44,6 +47,7 @@ pub(crate) fn run(seed: u64, models: &[Model]) -> Outcome {
     for fault in Fault::ALL {
         outcome.faults[fault as usize] = world.count(fault);
     }
+    outcome.bytes = world.compared;
     outcome.virtual_ns = world.now();
     (outcome.turns, outcome.trace) = world.timeline.trace();
     let timeline = world.timeline.clone();
@@ -61,7 +65,7 @@ fn serve(world: &mut World<'_>, number: u64, is_calm: bool, outcome: &mut Outcom
     if let Err(error) = result {
         assert!(world.all_faults() > 0, "error without a fault: {error}");
         if let KvError::Move(error) = &error {
-            assert!(!check::is_bug(error), "error without a cause: {error}");
+            check_cause(world, error);
         }
         world.timeline.note(1);
         world.stager.abandon();
@@ -73,6 +77,14 @@ fn serve(world: &mut World<'_>, number: u64, is_calm: bool, outcome: &mut Outcom
     } else {
         outcome.failed += 1;
     }
+}
+
+/// Errors that need a fault of a certain kind have had one.
+fn check_cause(world: &World<'_>, error: &MoveError) {
+    assert!(!check::is_bug(error), "error without a cause: {error}");
+    let changed = world.count(Fault::Flip) + world.count(Fault::OldData);
+    let is_mismatch = matches!(error, MoveError::Checksum { .. });
+    assert!(!is_mismatch || changed > 0, "wrong bytes, but noticed: {error}");
 }
 
 fn steps(

@@ -140,6 +140,8 @@ pub(crate) struct World<'a> {
     pub(crate) has_files: bool,
     /// Where KV ends now, coming from the top.
     pub(crate) border: u64,
+    /// Bytes that were compared.
+    pub(crate) compared: u64,
     /// The work area of the arena.
     work: Extent,
 }
@@ -271,6 +273,7 @@ impl<'a> World<'a> {
             log: parts.log,
             drill_bytes: parts.drill_bytes,
             border: layout_end,
+            compared: 0,
             has_files,
             work,
         }
