@@ -255,7 +255,10 @@ impl Homes {
     pub fn free(&self, block: BlockId) {
         for n in 0..self.list.len() {
             let slot = home_slot(block, n);
-            if matches!(self.mover.table().state(slot), State::Filling | State::Poisoned) {
+            if matches!(
+                self.mover.table().state(slot),
+                State::Filling | State::Poisoned
+            ) {
                 // What it ends with does not matter, nor what it ended with.
                 let _ = self.mover.wait(slot);
             }

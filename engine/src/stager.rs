@@ -456,9 +456,7 @@ impl Stager {
                 ..self.now
             };
         }
-        let outcome = self
-            .supply
-            .wait(block, || self.place_again(block.index()));
+        let outcome = self.supply.wait(block, || self.place_again(block.index()));
         let lease = match outcome {
             Ok(lease) => lease,
             Err(error) => {

@@ -9,6 +9,10 @@ mod tidy;
 
 mod bpf;
 
+mod mutate;
+
+mod sim;
+
 mod test;
 
 mod demo;
@@ -39,6 +43,8 @@ enum Task {
     Demo,
     /// Checks the house rules: sizes, arrows, unsafe fences, names and documents.
     Tidy,
+    /// Simulates the store with faults, or runs the mutations that this must catch.
+    Sim(sim::Args),
     /// Makes the object of the eBPF probes, or proves with --check that the committed one is it.
     Bpf(bpf::Args),
     /// Writes a model of random weights, at disk speed, the same bytes for the same options.
@@ -66,6 +72,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test(args) => test::run(&args),
         Task::Demo => demo::run(),
         Task::Tidy => tidy::run(),
+        Task::Sim(args) => sim::run(&args),
         Task::Bpf(args) => bpf::run(&args),
         Task::Synth(args) => synth::run(&args),
     }

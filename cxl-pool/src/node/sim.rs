@@ -1,8 +1,8 @@
 //! A door for simulation: a node without threads and sockets, whose sessions take turns.
 
+use super::Shared;
 use super::session::{Session, Trust};
 use super::store::{Disk, Store};
-use super::Shared;
 use crate::clock::Clock;
 use crate::turns::Actor;
 use crate::wire::capability::{Capability, Signer};

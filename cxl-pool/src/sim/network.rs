@@ -61,7 +61,12 @@ impl Network {
         let mut state = self.0.state.lock();
         let random = SplitMix(state.random.next_u64());
         let (timeline, faults) = (&self.0.timeline, self.0.faults.clone());
-        let wire = Arc::new(Mutex::new(Wire::new(timeline, faults, self.0.wiring, random)));
+        let wire = Arc::new(Mutex::new(Wire::new(
+            timeline,
+            faults,
+            self.0.wiring,
+            random,
+        )));
         state.wires.retain(|(_, wire)| Arc::strong_count(wire) > 1);
         state.wires.push((node, Arc::clone(&wire)));
         SimChannel::pair(&wire)

@@ -11,7 +11,9 @@ use larder_pool::units::BlockId;
 pub(crate) fn commits(world: &mut World<'_>) {
     let result = world.stager.clear();
     assert!(
-        result.as_ref().map_or_else(|error| !is_bug(error), |()| true),
+        result
+            .as_ref()
+            .map_or_else(|error| !is_bug(error), |()| true),
         "end: {result:?}"
     );
     let bytes = world.specs.iter().map(|spec| spec.extent_bytes()).max();
@@ -76,7 +78,10 @@ pub(crate) fn leaks(world: &World<'_>) {
         let Some(node) = &host.node else { continue };
         let stat = node.stat();
         let health = world.clients[number].health();
-        assert_eq!(stat.lent, 0, "leak: objects lent by node {number}, {health:?}");
+        assert_eq!(
+            stat.lent, 0,
+            "leak: objects lent by node {number}, {health:?}"
+        );
         assert_eq!(stat.mem_used, host.content, "leak: memory of node {number}");
     }
 }

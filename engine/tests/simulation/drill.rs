@@ -176,5 +176,8 @@ fn check_order(world: &World<'_>, demand: &Asked, seen: usize) {
     };
     let others = first[..last].iter().filter(|op| !is_own(op));
     let bytes: u64 = others.map(|op| op.2).sum();
-    assert!(bytes == 0, "late demand: {bytes} bytes of prefetches went before it");
+    assert!(
+        bytes == 0,
+        "late demand: {bytes} bytes of prefetches went before it"
+    );
 }

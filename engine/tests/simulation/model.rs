@@ -60,7 +60,10 @@ impl Model {
             manifest,
         };
         let blocks = 0..model.manifest.blocks.len();
-        model.objects = blocks.clone().map(|at| Arc::new(model.object(at))).collect();
+        model.objects = blocks
+            .clone()
+            .map(|at| Arc::new(model.object(at)))
+            .collect();
         model.sums = blocks.map(|at| model.sums_of(at)).collect();
         model
     }

@@ -50,7 +50,11 @@ impl Request {
         let kv = world.layout.needs().kv.clone();
         let frames = world.layout.kv_frames(0);
         let stays = kv.blocks_for(tokens) * kv.layers <= frames;
-        let stream = if stays { 0 } else { world.layout.stream_frames(frames, 4) };
+        let stream = if stays {
+            0
+        } else {
+            world.layout.stream_frames(frames, 4)
+        };
         let per_token = kv.slice_bytes as usize / SLICE_TOKENS;
         let space = Arc::clone(&world.space);
         let homes = world.homes.clone();
@@ -114,12 +118,7 @@ impl Request {
     }
 
     /// Looks at every slice of a layer, then appends to its tail.
-    fn attend(
-        &mut self,
-        world: &mut World<'_>,
-        layer: usize,
-        count: usize,
-    ) -> Result<(), KvError> {
+    fn attend(&mut self, world: &mut World<'_>, layer: usize, count: usize) -> Result<(), KvError> {
         let full = self.sequence.full(layer);
         for block in 0..full {
             let at = SliceAt { layer, block };
@@ -169,7 +168,12 @@ fn dense(world: &mut World<'_>, pending: &mut Pending, block: usize) -> Result<(
 
 /// Leases the experts that a layer picks, while guesses for the next one are under way.
 fn experts(world: &mut World<'_>, pending: &mut Pending, layer: usize) -> Result<(), KvError> {
-    let experts = world.model.manifest.config.experts.expect("a model with experts");
+    let experts = world
+        .model
+        .manifest
+        .config
+        .experts
+        .expect("a model with experts");
     let program = world.model.manifest.program.clone();
     let pick = |world: &mut World<'_>, layer: usize| {
         let mut picks: Vec<usize> = Vec::new();
@@ -179,7 +183,9 @@ fn experts(world: &mut World<'_>, pending: &mut Pending, layer: usize) -> Result
                 picks.push(expert);
             }
         }
-        let blocks = picks.into_iter().map(|expert| program.expert(layer, expert));
+        let blocks = picks
+            .into_iter()
+            .map(|expert| program.expert(layer, expert));
         blocks.collect::<Vec<BlockId>>()
     };
     let picks = pick(world, layer);
@@ -213,7 +219,10 @@ fn check(world: &mut World<'_>, block: usize, lease: &ReadLease) {
     for part in 0..world.model.parts(block) {
         let found = lease.part(part);
         let expected = world.model.part(block, part);
-        assert!(found == expected, "wrong bytes: part {part} of block {block}");
+        assert!(
+            found == expected,
+            "wrong bytes: part {part} of block {block}"
+        );
         world.compared += found.len() as u64;
     }
 }

@@ -50,7 +50,8 @@ impl Report {
     fn add(&mut self, outcome: &Outcome) {
         self.seeds += 1;
         let sums = self.sum.faults.iter_mut();
-        sums.zip(outcome.faults).for_each(|(sum, count)| *sum += count);
+        sums.zip(outcome.faults)
+            .for_each(|(sum, count)| *sum += count);
         self.sum.done += outcome.done;
         self.sum.failed += outcome.failed;
         self.sum.virtual_ns += outcome.virtual_ns;
@@ -126,9 +127,15 @@ fn watch(running: &[Mutex<Option<(u64, Instant)>>], is_over: &std::sync::atomic:
     while !is_over.load(Ordering::Acquire) {
         std::thread::park_timeout(Duration::from_millis(20));
         for one in running {
-            let Some((seed, since)) = *one.lock() else { continue };
+            let Some((seed, since)) = *one.lock() else {
+                continue;
+            };
             if since.elapsed() > SEED_MAX {
-                fail(Some(seed), "hang: a turn does not end", "by the clock on the wall");
+                fail(
+                    Some(seed),
+                    "hang: a turn does not end",
+                    "by the clock on the wall",
+                );
             }
         }
     }

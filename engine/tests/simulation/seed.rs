@@ -84,14 +84,13 @@ fn check_cause(world: &World<'_>, error: &MoveError) {
     assert!(!check::is_bug(error), "error without a cause: {error}");
     let changed = world.count(Fault::Flip) + world.count(Fault::OldData);
     let is_mismatch = matches!(error, MoveError::Checksum { .. });
-    assert!(!is_mismatch || changed > 0, "wrong bytes, but noticed: {error}");
+    assert!(
+        !is_mismatch || changed > 0,
+        "wrong bytes, but noticed: {error}"
+    );
 }
 
-fn steps(
-    world: &mut World<'_>,
-    request: &mut Request,
-    is_calm: bool,
-) -> Result<(), KvError> {
+fn steps(world: &mut World<'_>, request: &mut Request, is_calm: bool) -> Result<(), KvError> {
     request.begin(world)?;
     while !request.is_done() {
         let taken = if is_calm { None } else { chaos::stir(world) };

@@ -16,12 +16,12 @@ use larder_pool::sim::{
 };
 use larder_pool::sys::mapping::Mapping;
 use larder_pool::sys::net::Channel;
-use parking_lot::Mutex;
 use larder_pool::sys::space::{Extent, Space};
 use larder_pool::table::block_table;
 use larder_pool::transfer::MoveError;
 use larder_pool::turns::Turns;
 use larder_pool::units::{BlockId, BytesPerSec, GRANULE, PathId};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,7 +99,10 @@ impl Reach for Route {
 
     fn open(&self, hashes: &[ObjectHash]) -> Option<(u64, Vec<Option<Capability>>)> {
         let host = self.host.lock();
-        let node = host.node.as_ref().filter(|_| self.network.passes(self.number));
+        let node = host
+            .node
+            .as_ref()
+            .filter(|_| self.network.passes(self.number));
         node.map(|node| node.open(hashes))
     }
 
@@ -223,7 +226,10 @@ impl<'a> World<'a> {
         };
         let mut needs = model.needs.clone();
         let dense = model.manifest.program.dense_blocks();
-        needs.blocks = specs[..dense].iter().map(|spec| spec.extent_bytes()).collect();
+        needs.blocks = specs[..dense]
+            .iter()
+            .map(|spec| spec.extent_bytes())
+            .collect();
         if let Some(experts) = needs.experts.as_mut() {
             let experts_bytes = specs[dense..].iter().map(|spec| spec.extent_bytes());
             experts.frame_bytes = experts_bytes.max().unwrap_or(0);
@@ -240,7 +246,9 @@ impl<'a> World<'a> {
         let layout = Layout::new(needs, least + more).expect("the budget suffices");
         let mapping = Mapping::new(layout.space_bytes).expect("memory");
         let space = Space::mapped(mapping);
-        let work = space.alloc_at(0, layout.ring_start).expect("an empty arena");
+        let work = space
+            .alloc_at(0, layout.ring_start)
+            .expect("an empty arena");
         let table = block_table(specs.len() + slices + DRILL_BLOCKS);
         let clock = Arc::new(parts.timeline.clone());
         let mover = Arc::new(Mover::stepped(table, parts.paths, clock.clone(), clock));
@@ -354,7 +362,10 @@ impl Parts {
 
     /// Two nodes, which hold the model if it is read from there.
     fn start_hosts(&mut self, model: &Model, has_files: bool) {
-        let sizes = model.objects.iter().map(|object| object.len() as u64 + GRANULE);
+        let sizes = model
+            .objects
+            .iter()
+            .map(|object| object.len() as u64 + GRANULE);
         let content: u64 = sizes.sum();
         for number in 0..2 {
             let more = self.dice.between(1 << 20, 6 << 20) / GRANULE * GRANULE;
@@ -362,7 +373,11 @@ impl Parts {
                 node: None,
                 mem: content + more,
                 starts: 10 + 1000 * number as u64,
-                objects: if has_files { Vec::new() } else { model.objects.clone() },
+                objects: if has_files {
+                    Vec::new()
+                } else {
+                    model.objects.clone()
+                },
                 content: 0,
             };
             host.start(&self.timeline);
