@@ -4,8 +4,9 @@
 //! Everything here implements the traits that the product's own parts do, so what stands above
 //! them is real. Time is virtual: waiting moves the clock to the next event.
 
-mod faults;
 mod random;
+
+mod faults;
 
 mod timeline;
 
