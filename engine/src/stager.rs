@@ -18,9 +18,10 @@ mod experts;
 pub use experts::{ExpertCache, NextExpert};
 pub use routes::Routes;
 
+use crate::home::given_back;
 use crate::layout::Layout;
 use crate::manifest::Manifest;
-use crate::supply::{Supply, given_back};
+use crate::supply::Supply;
 use larder_pool::policy::Lru;
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::sys::slot::State;

@@ -5,7 +5,7 @@
 //! goes home the first time it has come from the origin; until then, and where no home takes it,
 //! the origin is read again. Blocks of a model file have no other home: they are only dropped.
 
-use crate::home::Homes;
+use crate::home::{Homes, given_back};
 use larder_pool::block::BlockSpec;
 use larder_pool::mover::{Mover, Request};
 use larder_pool::remote::{Health, ObjectSource, Standing};
@@ -40,8 +40,10 @@ impl Replica {
         node.is_none_or(|(health, source)| health.standing() != Standing::Gone && source.is_whole())
     }
 
-    fn life(&self) -> u64 {
-        self.node.as_ref().map_or(0, |(health, _)| health.life())
+    /// Times that it was opened.
+    fn openings(&self) -> u64 {
+        let node = self.node.as_ref();
+        node.map_or(0, |(_, source)| source.openings())
     }
 }
 
@@ -49,7 +51,7 @@ impl Replica {
 struct Origin {
     replica: Replica,
     is_lost: AtomicBool,
-    /// The life of its node in which it was lost.
+    /// How often it had been opened when it was lost.
     lost_in: AtomicU64,
 }
 
@@ -85,7 +87,7 @@ impl Supply {
     pub fn new(origins: Vec<Replica>, homes: Homes, specs: Vec<Arc<BlockSpec>>) -> Self {
         let origins = origins.into_iter().map(|replica| Origin {
             is_lost: AtomicBool::new(!replica.is_there()),
-            lost_in: AtomicU64::new(replica.life()),
+            lost_in: AtomicU64::new(replica.openings()),
             replica,
         });
         Self {
@@ -193,7 +195,7 @@ impl Supply {
         self.homes.look_after();
         for origin in self.origins.iter() {
             let replica = &origin.replica;
-            let is_new = origin.lost_in.load(Ordering::Relaxed) != replica.life();
+            let is_new = origin.lost_in.load(Ordering::Relaxed) != replica.openings();
             if !origin.stands() && is_new && replica.is_there() {
                 origin.is_lost.store(false, Ordering::Release);
             }
@@ -205,7 +207,7 @@ impl Supply {
         let origin = &self.origins[n];
         origin
             .lost_in
-            .store(origin.replica.life(), Ordering::Relaxed);
+            .store(origin.replica.openings(), Ordering::Relaxed);
         origin.is_lost.store(true, Ordering::Release);
         self.origins.iter().any(Origin::stands)
     }
@@ -288,11 +290,13 @@ impl Supply {
                     self.rest();
                     true
                 }
-                _ if !error.is_lost() => false,
+                Some(home) if error.is_damage() => self.homes.forget_block(home, block),
+                _ if !error.is_lost() && !error.is_damage() => false,
                 Some(home) => {
                     self.homes.lose(home);
                     true
                 }
+                // A replica that gives wrong bytes is not asked again either.
                 None => self.lose_origin(from),
             };
             let extent = stands.then(|| given_back(&self.mover, &again)).flatten();
@@ -304,20 +308,5 @@ impl Supply {
     }
 }
 
-/// Times to look for the memory of a failed move, and the rest between two looks.
-const LOOKS: usize = 100_000;
-const LOOK: Duration = Duration::from_micros(100);
 /// Rest before a node that does not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(2);
-
-/// The memory of a move that failed: its last operation may still be on its way home.
-pub fn given_back<T>(mover: &Mover, again: impl Fn() -> Option<T>) -> Option<T> {
-    for _ in 0..LOOKS {
-        let extent = again();
-        if extent.is_some() {
-            return extent;
-        }
-        mover.rest(LOOK);
-    }
-    None
-}

@@ -15,9 +15,9 @@ mod sim;
 
 mod test;
 
-mod demo;
-
 mod synth;
+
+mod demo;
 
 use std::process::ExitCode;
 
@@ -40,7 +40,7 @@ enum Task {
     /// Checks formatting, lints, house rules and all tests: exactly what CI runs.
     Test(test::Args),
     /// Tells a story with a model bigger than its memory, on any machine.
-    Demo,
+    Demo(demo::Args),
     /// Checks the house rules: sizes, arrows, unsafe fences, names and documents.
     Tidy,
     /// Simulates the store with faults, or runs the mutations that this must catch.
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Test(args) => test::run(&args),
-        Task::Demo => demo::run(),
+        Task::Demo(args) => demo::run(&args),
         Task::Tidy => tidy::run(),
         Task::Sim(args) => sim::run(&args),
         Task::Bpf(args) => bpf::run(&args),

@@ -126,13 +126,20 @@ impl SimClient {
 impl Returned for SimClient {
     fn returned(&self, incarnation: u64) -> Option<u64> {
         self.connector.adopt(incarnation);
-        let mut free = self.reach.open(&[])?.0;
+        let free = self.reach.open(&[])?.0;
         for contents in self.contents.lock().iter() {
-            let (left, found) = self.reach.open(contents.hashes())?;
+            let (_, found) = self.reach.open(contents.hashes())?;
             contents.reopen(&found);
-            free = left;
         }
         Some(free)
+    }
+
+    fn look_again(&self) {
+        for contents in self.contents.lock().iter().filter(|one| !one.is_whole()) {
+            if let Some((_, found)) = self.reach.open(contents.hashes()) {
+                contents.reopen(&found);
+            }
+        }
     }
 }
 

@@ -5,8 +5,7 @@
 
 use super::stream::{Place, Stream};
 use super::{KvError, KvLayout, SliceAt};
-use crate::home::Homes;
-use crate::supply::given_back;
+use crate::home::{Homes, given_back};
 use larder_pool::spill::KeptRecord;
 use larder_pool::sys::lease::{AppendLease, ReadLease, SlotTable};
 use larder_pool::sys::space::{Extent, Space};
@@ -235,15 +234,20 @@ impl Sequence {
         }
     }
 
-    /// A move to or from home `home` failed; if that is gone, nothing more is asked of it.
+    /// A slice did not come from home `home`, which is unknown if the home was lost between steps.
+    /// From a home that is gone nothing more is asked.
     fn failed(&self, home: Option<usize>, error: MoveError) -> KvError {
-        match home.filter(|&home| error.is_lost() || self.homes.is_lost(home)) {
-            Some(home) => {
+        let is_gone = |home: usize| error.is_lost() || self.homes.is_lost(home);
+        let name = match home {
+            None => "its home",
+            Some(home) if is_gone(home) => {
                 self.homes.lose(home);
-                self.lost(&self.homes.list[home].name, &error.to_string())
+                &self.homes.list[home].name
             }
-            None => error.into(),
-        }
+            Some(home) if error.is_damage() => &self.homes.list[home].name,
+            Some(_) => return error.into(),
+        };
+        self.lost(name, &error.to_string())
     }
 
     fn full_error(&self) -> KvError {

@@ -6,7 +6,7 @@ use larder::manifest::packed::PackLayout;
 use larder::session::{SessionOptions, resolve};
 use larder_cpu::Isa;
 use larder_pool::block::BlockSpec;
-use larder_pool::checksum::{BlockSums, run_checks};
+use larder_pool::checksum::sums_of;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -64,7 +64,9 @@ impl Model {
             .clone()
             .map(|at| Arc::new(model.object(at)))
             .collect();
-        model.sums = blocks.map(|at| model.sums_of(at)).collect();
+        model.sums = blocks
+            .map(|at| sums_of(&model.packed[at], &model.objects[at]))
+            .collect();
         model
     }
 
@@ -99,14 +101,5 @@ impl Model {
             bytes[start..start + range.len as usize].copy_from_slice(self.part(block, part));
         }
         bytes
-    }
-
-    fn sums_of(&self, block: usize) -> Arc<[u32]> {
-        let (mut checks, count) = run_checks(&self.packed[block]);
-        let mut sums: BlockSums = vec![None; count];
-        let fed = checks[0].feed(&self.objects[block], &mut sums);
-        assert!(fed.is_ok(), "sums agree with themselves");
-        let sums: Option<Vec<u32>> = sums.into_iter().collect();
-        sums.expect("every byte was fed").into()
     }
 }
