@@ -6,7 +6,7 @@ use super::store::{Disk, Store};
 use crate::clock::Clock;
 use crate::turns::Actor;
 use crate::wire::capability::{Capability, Signer};
-use crate::wire::reply::Stat;
+use crate::wire::reply::{Refusal, Stat};
 use crate::wire::request::Kind;
 use crate::wire::{ObjectHash, sums};
 use larder_sys::mapping::{MapError, Mapping};
@@ -54,17 +54,30 @@ impl SimNode {
     /// Stores content; `None` if there is no room.
     pub fn put(&self, bytes: &[u8]) -> Option<(ObjectHash, Capability)> {
         let hash = ObjectHash::of(bytes);
+        let capability = self.store(bytes, Kind::Content(hash))?;
+        Some((hash, capability))
+    }
+
+    /// Stores bytes that nobody names, as connection 0; `None` if there is no room.
+    pub fn lend(&self, bytes: &[u8]) -> Option<Capability> {
+        self.store(bytes, Kind::Lent)
+    }
+
+    /// Frees what [`Self::lend`] stored.
+    pub fn free(&self, capability: &Capability) -> Result<(), Refusal> {
+        self.shared.store.free(capability, 0)
+    }
+
+    fn store(&self, bytes: &[u8], kind: Kind) -> Option<Capability> {
         let store = &self.shared.store;
-        let kind = Kind::Content(hash);
-        let capability = match store.grant(bytes.len() as u64, kind).ok()? {
-            Err(capability) => capability,
+        match store.grant(bytes.len() as u64, kind).ok()? {
+            Err(capability) => Some(capability),
             Ok(mut grant) => {
                 let scratch = grant.scratch.as_mut()?;
                 scratch.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
-                store.commit(grant, &sums::commit_crcs(bytes), 0).ok()?
+                store.commit(grant, &sums::commit_crcs(bytes), 0).ok()
             }
-        };
-        Some((hash, capability))
+        }
     }
 
     /// Capabilities for content, and bytes that hold nothing.

@@ -11,6 +11,7 @@ mod request;
 
 mod chaos;
 mod drill;
+mod handles;
 
 mod check;
 

@@ -15,7 +15,7 @@ thread_local! {
 }
 
 /// Wall time of one seed after which nobody believes that it ends.
-const SEED_MAX: Duration = Duration::from_secs(60);
+const SEED_MAX: Duration = Duration::from_mins(1);
 
 /// From here on a broken invariant says which seed broke it and how to repeat that, and ends all.
 pub(crate) fn report_failures() {

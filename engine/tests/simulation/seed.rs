@@ -3,7 +3,7 @@
 use crate::model::Model;
 use crate::request::Request;
 use crate::world::World;
-use crate::{chaos, check, drill};
+use crate::{chaos, check, drill, handles};
 use larder::kv::KvError;
 use larder_pool::sim::Fault;
 
@@ -37,6 +37,12 @@ pub(crate) fn run(seed: u64, models: &[Model]) -> Outcome {
         }
         if world.dice.chance(0.3) {
             let _ = drill::demand(&mut world);
+        }
+        if world.dice.chance(0.3) {
+            drill::stores(&mut world);
+        }
+        if world.dice.chance(0.1) {
+            handles::drill(&mut world);
         }
     }
     chaos::end(&world);

@@ -29,7 +29,7 @@ use std::time::Duration;
 pub(crate) const DRILL_BLOCKS: usize = 12;
 /// Bytes of the file that drills read, and of the part that each block of them has.
 const DRILL_FILE: usize = DRILL_BLOCKS * DRILL_BYTES;
-pub(crate) const DRILL_BYTES: usize = 160 << 10;
+pub(crate) const DRILL_BYTES: usize = 256 << 10;
 /// Bytes of the disk behind the home `nvme`.
 const DISK: u64 = 4 << 20;
 
@@ -346,6 +346,7 @@ impl Parts {
             flip: 0.0,
         };
         let seed = self.dice.0.next_u64();
+        let limit = rate(self.dice.between(20_000_000, 400_000_000));
         let driver = SimDriver::new(files.clone(), self.timeline.seat(), link, seed);
         let driver = driver.with_faults(self.faults.clone());
         if self.paths.is_empty() {
@@ -355,7 +356,7 @@ impl Parts {
             name,
             driver: Box::new(driver),
             source: Box::new(files.clone()),
-            limit: self.dice.chance(0.2).then(|| rate(200_000_000)),
+            limit: self.dice.chance(0.5).then_some(limit),
             bounce: None,
         }
     }
