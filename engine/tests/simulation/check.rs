@@ -1,6 +1,6 @@
 //! What must hold when everything has ended: nothing is lost, nothing is left.
 
-use crate::world::World;
+use crate::world::{World, mapping};
 use larder_pool::sim::Fault;
 use larder_pool::sys::slot::State;
 use larder_pool::table::slot_of;
@@ -20,7 +20,7 @@ pub(crate) fn commits(world: &mut World<'_>) {
     for block in 0..world.specs.len() {
         let id = BlockId::new(block as u32);
         while let Some(home) = world.homes.readable(id) {
-            let space = larder_pool::sys::space::Space::mapped(world.mapping(bytes.unwrap_or(0)));
+            let space = larder_pool::sys::space::Space::mapped(mapping(bytes.unwrap_or(0)));
             let extent = space.alloc_low(bytes.unwrap_or(0)).expect("an empty space");
             world.homes.fetch(id, Class::Demand, 0, extent);
             world.timeline.mark();

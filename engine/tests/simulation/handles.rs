@@ -1,6 +1,6 @@
 //! A drill: handles of a node that are no longer good, after a free and after a restart.
 
-use crate::world::World;
+use crate::world::{World, mapping};
 use larder_pool::block::{BlockSpec, Run};
 use larder_pool::mover::{Mover, PathParts, Request};
 use larder_pool::node::sim::SimNode;
@@ -71,7 +71,7 @@ fn read(world: &World<'_>, node: &Arc<SimNode>, handle: Capability) -> Result<Ve
         bounce: None,
     };
     let mover = Mover::stepped(SlotTable::new(1), vec![path], clock.clone(), clock);
-    let space = Space::mapped(world.mapping(MEM));
+    let space = Space::mapped(mapping(MEM));
     let run = Run {
         file: 0,
         offset: 0,

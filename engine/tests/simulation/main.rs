@@ -12,6 +12,7 @@ mod request;
 mod chaos;
 mod drill;
 mod handles;
+mod stores;
 
 mod check;
 

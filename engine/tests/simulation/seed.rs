@@ -3,7 +3,7 @@
 use crate::model::Model;
 use crate::request::Request;
 use crate::world::World;
-use crate::{chaos, check, drill, handles};
+use crate::{chaos, check, drill, handles, stores};
 use larder::kv::KvError;
 use larder_pool::sim::Fault;
 
@@ -39,7 +39,7 @@ pub(crate) fn run(seed: u64, models: &[Model]) -> Outcome {
             let _ = drill::demand(&mut world);
         }
         if world.dice.chance(0.3) {
-            drill::stores(&mut world);
+            stores::drill(&mut world);
         }
         if world.dice.chance(0.1) {
             handles::drill(&mut world);

@@ -164,6 +164,11 @@ struct Parts {
     drill_bytes: Arc<Vec<u8>>,
 }
 
+/// Memory outside of the fast tier.
+pub(crate) fn mapping(bytes: u64) -> Mapping {
+    Mapping::new(bytes.max(GRANULE)).expect("memory")
+}
+
 /// Bytes of the file that drills read.
 fn drill_bytes(seed: u64) -> Arc<Vec<u8>> {
     let mut random = SplitMix(!seed);
@@ -295,11 +300,6 @@ impl<'a> World<'a> {
     pub(crate) fn set_border(&mut self, tokens: usize) -> Result<(), MoveError> {
         self.border = self.layout.kv_border(tokens, 0);
         self.stager.set_border(self.border)
-    }
-
-    /// Memory outside of the fast tier.
-    pub(crate) fn mapping(&self, bytes: u64) -> Mapping {
-        Mapping::new(bytes.max(GRANULE)).expect("memory")
     }
 
     /// How often a fault has happened.
