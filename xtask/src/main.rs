@@ -9,6 +9,10 @@ mod tidy;
 
 mod bpf;
 
+mod mutate;
+
+mod sim;
+
 mod test;
 
 mod synth;
@@ -45,6 +49,8 @@ enum Task {
     Bench(bench::Args),
     /// Checks the house rules: sizes, arrows, unsafe fences, names and documents.
     Tidy,
+    /// Simulates the store with faults, or runs the mutations that this must catch.
+    Sim(sim::Args),
     /// Makes the object of the eBPF probes, or proves with --check that the committed one is it.
     Bpf(bpf::Args),
     /// Writes a model of random weights, at disk speed, the same bytes for the same options.
@@ -73,6 +79,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Tidy => tidy::run(),
+        Task::Sim(args) => sim::run(&args),
         Task::Bpf(args) => bpf::run(&args),
         Task::Synth(args) => synth::run(&args),
     }

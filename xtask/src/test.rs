@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{bpf, checkout, tidy};
+use crate::{bpf, checkout, sim, tidy};
 use tally::Tally;
 
 #[derive(clap::Args)]
@@ -78,9 +78,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         stages.run("clippy", repeat, || cargo(&root, CLIPPY))?;
     }
     let mut tally = Tally::default();
-    let result = stages.run("tests", "cargo test --workspace", || {
+    let mut result = stages.run("tests", "cargo test --workspace", || {
         run_tests(&root, &args.names, &mut tally)
     });
+    if result.is_ok() && args.names.is_empty() {
+        let repeat = "cargo xtask sim --mutations";
+        result = stages.run("mutations", repeat, || sim::mutations(&root));
+    }
     if result.is_ok() {
         stages.print();
     }
