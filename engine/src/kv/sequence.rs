@@ -3,6 +3,8 @@
 //! Life of a slice: appended to (a tail), full and resident; if there is no room for it to stay,
 //! written home and dropped; then fetched for every step into a frame of the stream.
 
+mod shake;
+
 use super::stream::{Place, Stream};
 use super::{KvError, KvLayout, SliceAt};
 use crate::home::Homes;

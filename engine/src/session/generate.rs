@@ -295,6 +295,7 @@ impl Session {
             class,
             tokens,
             logits,
-        })
+        })?;
+        self.shake_step(sequence)
     }
 }

@@ -77,9 +77,8 @@ impl Session {
             Box::new(cpu)
         };
         backend.set_work(work);
-        let gather_block = BlockId::new((weights + slices) as u32);
-        let mut gatherer =
-            Gatherer::new(supply.clone(), Arc::clone(&space), gather_block, &manifest);
+        let rows = BlockId::new((weights + slices) as u32);
+        let mut gatherer = Gatherer::new(supply.clone(), Arc::clone(&space), rows, &manifest);
         gatherer.set_extent(gather);
         let stager = Stager::new(&manifest, layout.clone(), supply, Arc::clone(&space));
         let mut session = Self {
@@ -100,6 +99,7 @@ impl Session {
             origins: tiers.origins,
             limits: tiers.limits,
             probed: vec![0; paths],
+            shake: None,
         };
         session.check_tiers(&[])?;
         Ok(session)
