@@ -1,6 +1,5 @@
 //! The joined path from outside: a memory node, a model that only it has, a spill folder, and the
 //! smallest budget that works; the ids are those of a free run.
-#![forbid(unsafe_code)]
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
