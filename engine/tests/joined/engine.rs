@@ -26,6 +26,21 @@ fn report(arguments: &[&str], output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("one JSON object")
 }
 
+/// The one line and the exit code of a command that fails.
+pub(crate) fn fails(ground: &Ground, arguments: &[&str]) -> (String, i32) {
+    let output = ground.larder().args(arguments).output();
+    failure(&output.expect("larder starts"))
+}
+
+fn failure(output: &Output) -> (String, i32) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let errors = said.lines().filter(|line| line.starts_with("larder: "));
+    let errors: Vec<&str> = errors.collect();
+    assert!(errors.len() == 1 && !said.contains("panicked"), "{said}");
+    let code = output.status.code().expect("an exit code");
+    (errors[0].to_owned(), code)
+}
+
 /// A run under way, killed when dropped.
 pub(crate) struct Run<'a> {
     ground: &'a Ground,
@@ -99,11 +114,20 @@ impl<'a> Run<'a> {
         self.go_on(LOOK);
     }
 
+    /// Waits for the end, which is a failure: its line and exit code.
+    pub(crate) fn fail(mut self) -> (String, i32) {
+        failure(&self.output())
+    }
+
+    fn output(&mut self) -> Output {
+        let output = self.ended.recv_timeout(LONGEST).expect("a run ends");
+        self.is_over = true;
+        output
+    }
+
     /// Waits for the end; its report, and the time from the start.
     pub(crate) fn end(mut self) -> (Value, Duration) {
-        let output = self.ended.recv_timeout(LONGEST);
-        let output = output.expect("a run ends");
-        self.is_over = true;
+        let output = self.output();
         let time = self.start.elapsed();
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         (report(&arguments, &output), time)

@@ -7,11 +7,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 const LARDER: &str = env!("CARGO_BIN_EXE_larder");
+/// File of the token, in the folder of the engines: nodes that others reach must ask for one.
+const TOKEN: &str = "token";
 
 pub(crate) struct Ground {
     folder: TempDir,
@@ -27,13 +29,21 @@ impl Ground {
     /// A ground for `nodes` nodes, none of which runs yet.
     pub(crate) fn new(nodes: usize) -> Self {
         let folder = TempDir::new().expect("temp folder");
-        std::fs::write(folder.path().join("token"), "a secret of this test").expect("a token");
-        let place = match Self::namespaces(folder.path(), nodes) {
-            Some(Ok(namespaces)) => Place::Namespaces(namespaces),
-            // A test of its own says why there are none.
-            Some(Err(_)) | None => Place::Loopback((0..nodes).map(|_| Forwarder::new()).collect()),
+        // A test of its own says why there are none.
+        let Some(Ok(namespaces)) = Self::namespaces(folder.path(), nodes) else {
+            return Self::loopback(nodes);
         };
+        std::fs::write(folder.path().join(TOKEN), "a secret of this test").expect("a token");
+        let place = Place::Namespaces(namespaces);
         Self { folder, place }
+    }
+
+    /// A ground on loopback, whoever asks.
+    pub(crate) fn loopback(nodes: usize) -> Self {
+        Self {
+            folder: TempDir::new().expect("temp folder"),
+            place: Place::Loopback((0..nodes).map(|_| Forwarder::new()).collect()),
+        }
     }
 
     /// Namespaces, or why there are none; `None` for an ordinary user.
@@ -46,25 +56,24 @@ impl Ground {
         Some(Namespaces::new(&unique, nodes))
     }
 
-    /// The folder in which engines run.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn token(&self) -> PathBuf {
-        self.folder().join("token")
+    /// HOST:PORT of node `number`.
+    pub(crate) fn address(&self, number: usize) -> String {
+        match &self.place {
+            Place::Loopback(links) => links[number].address.to_string(),
+            Place::Namespaces(_) => Namespaces::address(number),
+        }
     }
 
     /// The tier that node `number` is.
     pub(crate) fn tier(&self, number: usize) -> String {
-        let address = match &self.place {
-            Place::Loopback(links) => links[number].address.to_string(),
-            Place::Namespaces(_) => Namespaces::address(number),
-        };
-        format!(
-            "remote=tcp://{address},token-file={}",
-            self.token().display()
-        )
+        let tier = format!("remote=tcp://{}", self.address(number));
+        match &self.place {
+            Place::Loopback(_) => tier,
+            Place::Namespaces(_) => {
+                let token = self.folder.path().join(TOKEN);
+                format!("{tier},token-file={}", token.display())
+            }
+        }
     }
 
     /// The program, where engines run.
@@ -74,23 +83,28 @@ impl Ground {
             Place::Loopback(_) => Command::new(program),
             Place::Namespaces(namespaces) => namespaces.at_engine(program),
         };
-        command.current_dir(self.folder()).stdin(Stdio::null());
+        command.current_dir(self.folder.path()).stdin(Stdio::null());
         command
     }
 
     /// Starts node `number`, which lends `mem`; always at the same address for engines.
     pub(crate) fn start(&self, number: usize, mem: &str) -> Node {
-        let (mut command, listen) = match &self.place {
-            Place::Loopback(_) => (Command::new(LARDER), "127.0.0.1:0".to_owned()),
-            Place::Namespaces(namespaces) => (
-                namespaces.at_node(number, Path::new(LARDER)),
-                Namespaces::address(number),
-            ),
+        let mut command = match &self.place {
+            Place::Loopback(_) => {
+                let mut command = Command::new(LARDER);
+                command.args(["node", "--listen", "tcp://127.0.0.1:0"]);
+                command
+            }
+            Place::Namespaces(namespaces) => {
+                let mut command = namespaces.at_node(number, Path::new(LARDER));
+                let listen = format!("tcp://{}", Namespaces::address(number));
+                command.args(["node", "--listen", &listen, "--token-file"]);
+                command.arg(self.folder.path().join(TOKEN));
+                command
+            }
         };
         let mut child = command
-            .args(["node", "--listen", &format!("tcp://{listen}"), "--mem", mem])
-            .arg("--token-file")
-            .arg(self.token())
+            .args(["--mem", mem])
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -146,6 +160,16 @@ impl Node {
 
     pub(crate) fn go_on(&self) {
         self.signal(Signal::SIGCONT);
+    }
+
+    /// Its largest resident set so far, in bytes.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the node lives");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kib = line.expect("a peak").split_whitespace().nth(1);
+        let kib = kib.and_then(|kib| kib.parse::<u64>().ok());
+        kib.expect("a number") << 10
     }
 
     fn signal(&self, signal: Signal) {

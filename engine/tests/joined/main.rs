@@ -10,5 +10,6 @@ mod ground;
 mod engine;
 mod trial;
 
-mod old;
+mod models;
+mod bad_use;
 mod faults;

@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 
 /// Names of namespaces begin so, followed by the process that made them.
 const PREFIX: &str = "larder-joined";
-pub(crate) const PORT: u16 = 7311;
+/// A node's end of its link.
+const FAR: &str = "larder";
+const PORT: u16 = 7311;
 
 pub(crate) struct Namespaces {
     engine: String,
@@ -31,24 +33,29 @@ impl Namespaces {
     fn set_up(&self) -> Result<(), String> {
         let engine = self.engine.as_str();
         ip(&["netns", "add", engine])?;
-        ip(&["-n", engine, "link", "set", "lo", "up"])?;
+        ip(&["-n", engine, "link", "set", "dev", "lo", "up"])?;
         for (number, node) in self.nodes.iter().enumerate() {
             ip(&["netns", "add", node])?;
             let (link, up) = (link(number), "up");
-            let peer = ["type", "veth", "peer", "name", "link", "netns", node];
+            let peer = ["type", "veth", "peer", "name", FAR, "netns", node];
             ip(&[&["link", "add", &link, "netns", engine][..], &peer].concat())?;
             let (near, far) = (
                 format!("10.89.{number}.1/30"),
                 format!("10.89.{number}.2/30"),
             );
             ip(&["-n", engine, "addr", "add", &near, "dev", &link])?;
-            ip(&["-n", engine, "link", "set", &link, up])?;
-            ip(&["-n", node, "addr", "add", &far, "dev", "link"])?;
-            ip(&["-n", node, "link", "set", "lo", up])?;
-            ip(&["-n", node, "link", "set", "link", up])?;
+            ip(&["-n", engine, "link", "set", "dev", &link, up])?;
+            ip(&["-n", node, "addr", "add", &far, "dev", FAR])?;
+            ip(&["-n", node, "link", "set", "dev", "lo", up])?;
+            ip(&["-n", node, "link", "set", "dev", FAR, up])?;
         }
         // Whether programs start there shows only when one does.
         run(&mut inside(engine, Path::new("true")))
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        let all = [&self.engine].into_iter().chain(&self.nodes);
+        all.cloned().collect()
     }
 
     pub(crate) fn address(number: usize) -> String {
@@ -67,7 +74,7 @@ impl Namespaces {
 
     /// Takes the link of a node away, or gives it back; connections stay as they are.
     pub(crate) fn set_link(&self, number: usize, state: &str) {
-        ip(&["-n", &self.nodes[number], "link", "set", "link", state]).expect("a link");
+        ip(&["-n", &self.nodes[number], "link", "set", "dev", FAR, state]).expect("a link");
     }
 
     /// Bytes that have come from node `number` so far, seen by process `pid` among the engines;
@@ -83,9 +90,9 @@ impl Namespaces {
 
 impl Drop for Namespaces {
     fn drop(&mut self) {
-        for name in [&self.engine].into_iter().chain(&self.nodes) {
+        for name in self.names() {
             // One that was never made is not there.
-            let _ = ip(&["netns", "del", name]);
+            let _ = ip(&["netns", "del", &name]);
         }
     }
 }

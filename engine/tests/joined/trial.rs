@@ -40,7 +40,7 @@ pub(crate) const DENSE: Model = Model {
 };
 pub(crate) const EXPERTS: Model = Model {
     name: "larder-story-moe",
-    count: "140",
+    count: "120",
     half: 28 << 20,
     slices: 32 << 10,
 };
@@ -58,7 +58,6 @@ pub(crate) struct Trial {
     pub(crate) fast: String,
     path: String,
     least: u64,
-    is_device: bool,
     free: Value,
 }
 
@@ -93,7 +92,6 @@ impl Trial {
             model,
             path,
             least,
-            is_device,
             free: Value::Null,
         };
         let free = trial.arguments(&trial.path, &[]);
@@ -173,11 +171,6 @@ impl Trial {
         assert!(report["shaken"].as_u64() > Some(10), "{self}: {report}");
         Ended { report, time }
     }
-
-    /// The fast tier, as paths name it.
-    pub(crate) fn fast_name(&self) -> &'static str {
-        if self.is_device { "hbm" } else { "dram" }
-    }
 }
 
 impl std::fmt::Display for Trial {
@@ -189,13 +182,17 @@ impl std::fmt::Display for Trial {
 /// A run that ended well.
 pub(crate) struct Ended {
     pub(crate) report: Value,
+    /// From its start to its end.
     pub(crate) time: Duration,
 }
 
 impl Ended {
-    /// Bytes that a path has moved.
-    pub(crate) fn moved(&self, path: &str) -> u64 {
-        self.report["bytes_moved"][path].as_u64().unwrap_or(0)
+    /// Bytes that have come from `tier` to the fast one.
+    pub(crate) fn from(&self, tier: &str) -> u64 {
+        let moved = self.report["bytes_moved"].as_object();
+        let paths = moved.expect("bytes by path").iter();
+        let mut from = paths.filter(|(path, _)| path.split('>').next() == Some(tier));
+        from.find_map(|(_, bytes)| bytes.as_u64()).unwrap_or(0)
     }
 
     /// Tokens whose KV was lost and computed again.
