@@ -1,8 +1,9 @@
 //! Bad use of nodes: each is one clear line.
 
 use crate::engine::{Run, fails, larder};
+use crate::files::asset;
 use crate::ground::Ground;
-use crate::trial::{CONTEXT, asset};
+use crate::trial::CONTEXT;
 
 #[test]
 fn bad_use_of_nodes_is_one_clear_line() {

@@ -1,6 +1,7 @@
 //! Where nodes and engines run: as root each node has a network of its own, else all share
 //! loopback, each node behind a link that can be cut.
 
+use crate::files;
 use crate::forwarder::Forwarder;
 use crate::namespaces::Namespaces;
 use nix::sys::signal::{Signal, kill};
@@ -11,7 +12,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-const LARDER: &str = env!("CARGO_BIN_EXE_larder");
 /// File of the token, in the folder of the engines: nodes that others reach must ask for one.
 const TOKEN: &str = "token";
 
@@ -78,10 +78,10 @@ impl Ground {
 
     /// The program, where engines run.
     pub(crate) fn larder(&self) -> Command {
-        let program = Path::new(LARDER);
+        let program = files::larder();
         let mut command = match &self.place {
             Place::Loopback(_) => Command::new(program),
-            Place::Namespaces(namespaces) => namespaces.at_engine(program),
+            Place::Namespaces(namespaces) => namespaces.at_engine(&program),
         };
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         command
@@ -91,12 +91,12 @@ impl Ground {
     pub(crate) fn start(&self, number: usize, mem: &str) -> Node {
         let mut command = match &self.place {
             Place::Loopback(_) => {
-                let mut command = Command::new(LARDER);
+                let mut command = Command::new(files::larder());
                 command.args(["node", "--listen", "tcp://127.0.0.1:0"]);
                 command
             }
             Place::Namespaces(namespaces) => {
-                let mut command = namespaces.at_node(number, Path::new(LARDER));
+                let mut command = namespaces.at_node(number, &files::larder());
                 let listen = format!("tcp://{}", Namespaces::address(number));
                 command.args(["node", "--listen", &listen, "--token-file"]);
                 command.arg(self.folder.path().join(TOKEN));

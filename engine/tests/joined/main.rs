@@ -4,6 +4,7 @@
 //! As root every node has a network namespace of its own; an ordinary user has loopback.
 #![forbid(unsafe_code)]
 
+mod files;
 mod forwarder;
 mod namespaces;
 mod ground;
@@ -13,3 +14,4 @@ mod trial;
 mod models;
 mod bad_use;
 mod faults;
+mod cost;

@@ -1,8 +1,9 @@
 //! Every form of a model, on one node and nowhere else, with a spill folder and the smallest budget.
 
 use crate::engine::larder;
+use crate::files::asset;
 use crate::ground::Ground;
-use crate::trial::{CONTEXT, asset};
+use crate::trial::CONTEXT;
 
 const COUNT: &str = "219";
 const PROMPT: &str = "1,30,31,32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,\

@@ -2,9 +2,9 @@
 //! folder, evictions by chance, and the ids of the free run to compare with.
 
 use crate::engine::{Run, larder};
+use crate::files::asset;
 use crate::ground::{Ground, Node};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Most that the models here were trained for is more.
@@ -44,11 +44,6 @@ pub(crate) const EXPERTS: Model = Model {
     half: 28 << 20,
     slices: 32 << 10,
 };
-
-pub(crate) fn asset(name: &str) -> PathBuf {
-    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
-    assets.join(name)
-}
 
 /// See the module.
 pub(crate) struct Trial {
@@ -134,25 +129,36 @@ impl Trial {
         assert!(loaded["nodes"][0]["sent_bytes"].as_u64() > Some(0));
     }
 
-    /// The lower tiers, with the model at both nodes.
-    fn tiers(&self) -> [String; 3] {
-        [
+    /// A run of the model that both nodes have.
+    pub(crate) fn start(&self) -> Run<'_> {
+        let tiers = [
+            self.fast.clone(),
             "nvme=spill,16MiB,limit=7MB/s".to_owned(),
             format!("{},limit=10MB/s", self.ground.tier(FIRST)),
             format!("{},limit=8MB/s", self.ground.tier(SECOND)),
-        ]
+        ];
+        self.run(&format!("remote://{}", self.model.name), &tiers)
     }
 
-    /// A run of the model that the nodes have, shaken.
-    pub(crate) fn start(&self) -> Run<'_> {
-        let model = format!("remote://{}", self.model.name);
-        let [nvme, first, second] = self.tiers();
-        let tiers = [&self.fast, &nvme, &first, &second];
+    /// A run that is shaken.
+    fn run(&self, model: &str, tiers: &[String]) -> Run<'_> {
         let tiers = tiers.iter().flat_map(|tier| ["--tier", tier]);
         let more: Vec<&str> = tiers.chain(["--shake", "5"]).collect();
-        let arguments = self.arguments(&model, &more);
+        let arguments = self.arguments(model, &more);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         Run::start(&self.ground, &arguments)
+    }
+
+    /// A run of the model's file over a link that sets the pace; only its KV leaves the host, to
+    /// the first node.
+    pub(crate) fn start_from_file(&self) -> Run<'_> {
+        let tiers = [
+            self.fast.clone(),
+            "origin,limit=25MB/s".to_owned(),
+            "nvme=spill,16MiB,limit=20MB/s".to_owned(),
+            format!("{},limit=21MB/s", self.ground.tier(FIRST)),
+        ];
+        self.run(&self.path, &tiers)
     }
 
     /// A run that has come to its middle.
