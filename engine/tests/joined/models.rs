@@ -1,4 +1,4 @@
-//! Every form of a model, on one node and nowhere else, with a spill folder and the smallest budget.
+//! Every form of a model, on one node and nowhere else, with a spill folder and the least budget.
 
 use crate::engine::larder;
 use crate::files::asset;
