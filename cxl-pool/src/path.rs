@@ -162,6 +162,11 @@ impl Path {
         self.open(block, class, due, work);
     }
 
+    /// The tier takes stores again.
+    pub fn reopen(&mut self) {
+        self.closed = None;
+    }
+
     /// Takes a free.
     pub fn free(&mut self, block: BlockId, free: Free) {
         self.open(block, Class::Demote, 0, Work::Free(free));

@@ -8,6 +8,7 @@ mod shake;
 use super::stream::{Place, Stream};
 use super::{KvError, KvLayout, SliceAt};
 use crate::home::Homes;
+use crate::supply::given_back;
 use larder_pool::spill::KeptRecord;
 use larder_pool::sys::lease::{AppendLease, ReadLease, SlotTable};
 use larder_pool::sys::space::{Extent, Space};
@@ -225,7 +226,7 @@ impl Sequence {
 
     /// A move to or from home `home` failed; if that is gone, nothing more is asked of it.
     fn failed(&self, home: Option<usize>, error: MoveError) -> KvError {
-        match home.filter(|_| error.is_lost()) {
+        match home.filter(|&home| error.is_lost() || self.homes.is_lost(home)) {
             Some(home) => {
                 self.homes.lose(home);
                 self.lost(&self.homes.list[home].name, &error.to_string())
@@ -297,7 +298,9 @@ impl Sequence {
         }
         let block = self.layout.slice(at);
         let home = self.homes.readable(block);
-        match self.stream.lease(&self.homes, &self.layout, at) {
+        let bytes = self.layout.slice_bytes;
+        let again = || given_back(&self.homes.mover, || self.space.alloc_high(bytes));
+        match self.stream.lease(&self.homes, &self.layout, at, again) {
             Ok(lease) => Ok(Some(lease)),
             Err(error) => Err(self.failed(home, error)),
         }
