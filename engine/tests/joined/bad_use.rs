@@ -71,7 +71,7 @@ fn bad_use_of_nodes_is_one_clear_line() {
     expect(fails(&ground, &arguments), 1, "of kv on nvme");
     let _full = ground.start(2, "256KiB");
     let load = ["load", story, "--into", &ground.tier(2)];
-    expect(fails(&ground, &load), 1, "tcp://127.0.0.1");
+    expect(fails(&ground, &load), 1, &ground.address(2));
 }
 
 #[test]

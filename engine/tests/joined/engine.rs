@@ -22,7 +22,7 @@ pub(crate) fn larder(ground: &Ground, arguments: &[&str]) -> Value {
 
 fn report(arguments: &[&str], output: &Output) -> Value {
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {said}");
+    assert!(output.status.success(), "{said}: {arguments:?}");
     serde_json::from_slice(&output.stdout).expect("one JSON object")
 }
 

@@ -2,7 +2,7 @@
 
 use crate::ground::Ground;
 use crate::namespaces::names;
-use crate::trial::{FIRST, each};
+use crate::trial::{FIRST, ROOMY, THIRD, each};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -86,12 +86,28 @@ fn a_node_is_cut_off_and_healed() {
 fn a_node_is_killed_and_comes_back() {
     each(|trial| {
         let (first, _second) = trial.nodes();
-        let run = trial.start_to_middle();
+        let mut run = trial.start_to_middle();
         drop(first);
         // It is another one, without what it had, at the same address.
-        let _first = trial.ground.start(FIRST, "48MiB");
+        let _first = trial.ground.start(FIRST, ROOMY);
         trial.load(FIRST);
+        run.go_on_until(FIRST, MUCH);
         let ended = trial.end(run);
         assert!(ended.recomputed() > 0, "{trial}: {}", ended.report);
+    });
+}
+
+#[test]
+fn a_node_is_killed_and_another_one_joins() {
+    each(|trial| {
+        let (first, _second) = trial.nodes();
+        let mut run = trial.start_to_middle();
+        drop(first);
+        let _third = trial.ground.start(THIRD, ROOMY);
+        trial.load(THIRD);
+        run.go_on_until(THIRD, MUCH);
+        let ended = trial.end(run);
+        assert!(ended.recomputed() > 0, "{trial}: {}", ended.report);
+        assert!(ended.from("origin3") > 0, "{trial}: {}", ended.report);
     });
 }

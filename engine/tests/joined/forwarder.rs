@@ -1,15 +1,22 @@
-//! A link of its own for a node on loopback: bytes pass through it until it is cut, and it keeps
-//! its address while the node behind it ends and starts again.
+//! A link of its own for a node on loopback: bytes pass through it until it is cut, and it has the
+//! same address for every start of the node. While no node runs, who connects is refused.
 
 use parking_lot::{Condvar, Mutex};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+/// Another one than where everybody takes ports, so that nobody takes this one's between two
+/// starts of its node.
+const PLACE: &str = "127.89.0.1:0";
 
 pub(crate) struct Forwarder {
     pub(crate) address: SocketAddr,
     link: Arc<Link>,
+    /// Takes connections while there is a node.
+    open: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Link {
@@ -20,42 +27,54 @@ struct Link {
 }
 
 struct State {
-    /// Where the node listens; nothing before it has started.
+    /// Where the node listens.
     node: Option<SocketAddr>,
     /// Bytes wait, connections stay open.
     is_cut: bool,
-    is_closed: bool,
 }
 
 impl Forwarder {
     pub(crate) fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let link = Arc::new(Link {
-            state: Mutex::new(State {
-                node: None,
-                is_cut: false,
-                is_closed: false,
+        let listener = TcpListener::bind(PLACE).expect("a port");
+        Self {
+            address: listener.local_addr().expect("an address"),
+            link: Arc::new(Link {
+                state: Mutex::new(State {
+                    node: None,
+                    is_cut: false,
+                }),
+                changed: Condvar::new(),
+                received: AtomicU64::new(0),
             }),
-            changed: Condvar::new(),
-            received: AtomicU64::new(0),
-        });
-        let accepts = Arc::clone(&link);
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                if accepts.state.lock().is_closed {
-                    break;
-                }
-                // Who finds no node finds a connection that ends.
-                let _ = client.map(|client| accepts.connect(client));
-            }
-        });
-        Self { address, link }
+            open: Mutex::new(None),
+        }
     }
 
-    /// The node listens at `node` from now on.
-    pub(crate) fn set_node(&self, node: SocketAddr) {
+    /// A node has started and listens at `node`.
+    pub(crate) fn open(&self, node: SocketAddr) {
+        let listener = TcpListener::bind(self.address).expect("the same port again");
         self.link.state.lock().node = Some(node);
+        let link = Arc::clone(&self.link);
+        let thread = std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let Some(node) = link.state.lock().node else {
+                    break;
+                };
+                // Whose node has just ended finds that its connection ends.
+                let _ = client.map(|client| link.connect(client, node));
+            }
+        });
+        *self.open.lock() = Some(thread);
+    }
+
+    /// The node has ended.
+    pub(crate) fn close(&self) {
+        self.link.state.lock().node = None;
+        if let Some(thread) = self.open.lock().take() {
+            // The thread looks up.
+            let _ = TcpStream::connect(self.address);
+            thread.join().expect("connections are taken without panic");
+        }
     }
 
     pub(crate) fn cut(&self) {
@@ -75,21 +94,14 @@ impl Forwarder {
 
 impl Drop for Forwarder {
     fn drop(&mut self) {
-        self.link.state.lock().is_closed = true;
         self.heal();
-        // The thread that accepts looks up.
-        let _ = TcpStream::connect(self.address);
+        self.close();
     }
 }
 
 impl Link {
-    fn connect(self: &Arc<Self>, client: TcpStream) -> std::io::Result<()> {
-        let address = self
-            .state
-            .lock()
-            .node
-            .ok_or(std::io::ErrorKind::NotConnected)?;
-        let node = TcpStream::connect(address)?;
+    fn connect(self: &Arc<Self>, client: TcpStream, node: SocketAddr) -> std::io::Result<()> {
+        let node = TcpStream::connect(node)?;
         client.set_nodelay(true)?;
         node.set_nodelay(true)?;
         for (from, to, counts) in [
@@ -114,7 +126,7 @@ impl Link {
         loop {
             let len = from.read(&mut piece)?;
             let mut state = self.state.lock();
-            while state.is_cut && !state.is_closed {
+            while state.is_cut {
                 self.changed.wait(&mut state);
             }
             drop(state);

@@ -7,9 +7,9 @@ use crate::namespaces::Namespaces;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// File of the token, in the folder of the engines: nodes that others reach must ask for one.
@@ -21,7 +21,7 @@ pub(crate) struct Ground {
 }
 
 enum Place {
-    Loopback(Vec<Forwarder>),
+    Loopback(Vec<Arc<Forwarder>>),
     Namespaces(Namespaces),
 }
 
@@ -42,7 +42,7 @@ impl Ground {
     pub(crate) fn loopback(nodes: usize) -> Self {
         Self {
             folder: TempDir::new().expect("temp folder"),
-            place: Place::Loopback((0..nodes).map(|_| Forwarder::new()).collect()),
+            place: Place::Loopback((0..nodes).map(|_| Arc::new(Forwarder::new())).collect()),
         }
     }
 
@@ -115,12 +115,20 @@ impl Ground {
             .expect("a node says where it is")
             .expect("text");
         let (_, address) = line.rsplit_once(" at tcp://").expect("an address");
-        if let Place::Loopback(links) = &self.place {
-            links[number].set_node(address.parse::<SocketAddr>().expect("an address"));
-        }
+        let link = match &self.place {
+            Place::Loopback(links) => {
+                links[number].open(address.parse().expect("an address"));
+                Some(Arc::clone(&links[number]))
+            }
+            Place::Namespaces(_) => None,
+        };
         // Whatever else it says must find a reader.
-        std::thread::spawn(move || lines.for_each(drop));
-        Node { child }
+        std::thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .for_each(|line| println!("node: {line}"))
+        });
+        Node { child, link }
     }
 
     /// From now on nothing passes between node `number` and the engines; connections stay open.
@@ -150,6 +158,8 @@ impl Ground {
 /// A node, killed when dropped.
 pub(crate) struct Node {
     child: Child,
+    /// On loopback.
+    link: Option<Arc<Forwarder>>,
 }
 
 impl Node {
@@ -179,7 +189,14 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        // One that ended by itself is worth a word.
+        if let Ok(Some(status)) = self.child.try_wait() {
+            println!("a node had ended: {status}");
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(link) = &self.link {
+            link.close();
+        }
     }
 }

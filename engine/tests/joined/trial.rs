@@ -14,11 +14,13 @@ const PROMPT: &str = "Once there was a cook named Mira who kept a larder under t
                       morning she counted the jars on the shelf and wrote the number on a slate. \
                       One day a small mouse came in through the window and looked at the bread. \
                       Mira was not angry. She gave the mouse a piece of cheese and asked for help.";
-const ROOMY: &str = "48MiB";
+/// Memory of a node that has room for everything.
+pub(crate) const ROOMY: &str = "48MiB";
 
-/// The two nodes of a trial.
+/// The two nodes of a trial, and one that may come later.
 pub(crate) const FIRST: usize = 0;
 pub(crate) const SECOND: usize = 1;
+pub(crate) const THIRD: usize = 2;
 
 /// A model and what its runs are like.
 #[derive(Clone, Copy)]
@@ -70,7 +72,7 @@ pub(crate) fn each(test: impl Fn(&Trial) + Sync) {
 
 impl Trial {
     pub(crate) fn new(model: Model, is_device: bool) -> Self {
-        let ground = Ground::new(2);
+        let ground = Ground::new(3);
         let path = asset(&format!("{}.gguf", model.name));
         let path = path.to_str().expect("text").to_owned();
         let plan = ["plan", &path, "--context", CONTEXT, "--fast", "64MiB"];
@@ -129,13 +131,14 @@ impl Trial {
         assert!(loaded["nodes"][0]["sent_bytes"].as_u64() > Some(0));
     }
 
-    /// A run of the model that both nodes have.
+    /// A run of the model that both nodes have, which the third may join.
     pub(crate) fn start(&self) -> Run<'_> {
         let tiers = [
             self.fast.clone(),
             "nvme=spill,16MiB,limit=7MB/s".to_owned(),
             format!("{},limit=10MB/s", self.ground.tier(FIRST)),
             format!("{},limit=8MB/s", self.ground.tier(SECOND)),
+            format!("{},limit=9MB/s,join", self.ground.tier(THIRD)),
         ];
         self.run(&format!("remote://{}", self.model.name), &tiers)
     }
