@@ -40,8 +40,10 @@ impl Replica {
         node.is_none_or(|(health, source)| health.standing() != Standing::Gone && source.is_whole())
     }
 
-    fn life(&self) -> u64 {
-        self.node.as_ref().map_or(0, |(health, _)| health.life())
+    /// Times that it was opened.
+    fn openings(&self) -> u64 {
+        let node = self.node.as_ref();
+        node.map_or(0, |(_, source)| source.openings())
     }
 }
 
@@ -49,7 +51,7 @@ impl Replica {
 struct Origin {
     replica: Replica,
     is_lost: AtomicBool,
-    /// The life of its node in which it was lost.
+    /// How often it had been opened when it was lost.
     lost_in: AtomicU64,
 }
 
@@ -85,7 +87,7 @@ impl Supply {
     pub fn new(origins: Vec<Replica>, homes: Homes, specs: Vec<Arc<BlockSpec>>) -> Self {
         let origins = origins.into_iter().map(|replica| Origin {
             is_lost: AtomicBool::new(!replica.is_there()),
-            lost_in: AtomicU64::new(replica.life()),
+            lost_in: AtomicU64::new(replica.openings()),
             replica,
         });
         Self {
@@ -193,7 +195,7 @@ impl Supply {
         self.homes.look_after();
         for origin in self.origins.iter() {
             let replica = &origin.replica;
-            let is_new = origin.lost_in.load(Ordering::Relaxed) != replica.life();
+            let is_new = origin.lost_in.load(Ordering::Relaxed) != replica.openings();
             if !origin.stands() && is_new && replica.is_there() {
                 origin.is_lost.store(false, Ordering::Release);
             }
@@ -205,7 +207,7 @@ impl Supply {
         let origin = &self.origins[n];
         origin
             .lost_in
-            .store(origin.replica.life(), Ordering::Relaxed);
+            .store(origin.replica.openings(), Ordering::Relaxed);
         origin.is_lost.store(true, Ordering::Release);
         self.origins.iter().any(Origin::stands)
     }

@@ -327,18 +327,33 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Opens again what readers hold and `which` picks; `None` if the node does not answer.
+    fn reopen(&self, which: impl Fn(&Contents) -> bool) -> Option<()> {
+        let held: Vec<Arc<Contents>> = {
+            let mut held = self.contents.lock();
+            held.retain(|contents| contents.strong_count() > 0);
+            held.iter().filter_map(Weak::upgrade).collect()
+        };
+        for contents in held.iter().filter(|contents| which(contents)) {
+            contents.reopen(&self.open_each(contents.hashes()).ok()?);
+        }
+        Some(())
+    }
+}
+
 impl Returned for Client {
     fn returned(&self, incarnation: u64) -> Option<u64> {
         self.connector.adopt(incarnation);
         // The connection of the life before.
         *self.link.lock() = None;
         let free = self.info().ok()?.free_bytes;
-        let mut held = self.contents.lock();
-        held.retain(|contents| contents.strong_count() > 0);
-        for contents in held.iter().filter_map(Weak::upgrade) {
-            contents.reopen(&self.open_each(contents.hashes()).ok()?);
-        }
+        self.reopen(|_| true)?;
         Some(free)
+    }
+
+    fn look_again(&self) {
+        let _ = self.reopen(|contents| !contents.is_whole());
     }
 }
 

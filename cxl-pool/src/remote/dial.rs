@@ -39,4 +39,7 @@ pub(crate) trait Returned: Send + Sync {
     /// The node is there, as start `incarnation` of it. Bytes that it can lend now; `None` if it
     /// is of no use yet.
     fn returned(&self, incarnation: u64) -> Option<u64>;
+
+    /// Opens what the node did not have when it returned, if it has it by now.
+    fn look_again(&self);
 }

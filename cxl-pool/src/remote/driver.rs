@@ -363,7 +363,13 @@ impl Driver for RemoteDriver {
             return Err(op);
         }
         if !self.is_reached() {
-            self.finish(op.tag, op.verb, Err(self.line.errno(Errno::ENOTCONN)));
+            // A node that has nothing of ours need not be waited for.
+            let errno = if self.objects.may_dial() {
+                self.line.errno(Errno::ENOTCONN)
+            } else {
+                Errno::ENOTCONN
+            };
+            self.finish(op.tag, op.verb, Err(errno));
             return Ok(());
         }
         match op.verb {

@@ -22,6 +22,12 @@ impl ObjectSource {
         self.contents.is_whole()
     }
 
+    /// Times that all of the content was opened: once at first, and once for every life of the node
+    /// in which it had it.
+    pub fn openings(&self) -> u64 {
+        self.contents.openings()
+    }
+
     pub(super) fn contents(&self) -> &Contents {
         &self.contents
     }

@@ -15,6 +15,8 @@ pub(super) struct Contents {
     opened: Mutex<Arc<[Capability]>>,
     /// The node had all of it when it was asked last.
     is_whole: AtomicBool,
+    /// Times that all of it was opened.
+    openings: AtomicU64,
 }
 
 impl Contents {
@@ -23,6 +25,7 @@ impl Contents {
             hashes: opened.iter().map(|(hash, _)| *hash).collect(),
             opened: Mutex::new(opened.iter().map(|(_, capability)| *capability).collect()),
             is_whole: AtomicBool::new(true),
+            openings: AtomicU64::new(1),
         }
     }
 
@@ -32,6 +35,7 @@ impl Contents {
             hashes: self.hashes.clone(),
             opened: Mutex::new(Arc::clone(&self.opened.lock())),
             is_whole: AtomicBool::new(false),
+            openings: AtomicU64::new(0),
         }
     }
 
@@ -47,6 +51,10 @@ impl Contents {
         self.is_whole.load(Ordering::Acquire)
     }
 
+    pub(super) fn openings(&self) -> u64 {
+        self.openings.load(Ordering::Acquire)
+    }
+
     /// Takes what another start of the node opened. A node that lacks some of it, or gives it
     /// another length, holds something else.
     pub(super) fn reopen(&self, found: &[Option<Capability>]) {
@@ -57,10 +65,12 @@ impl Contents {
         let pairs = found.iter().zip(opened.iter());
         let again: Option<Arc<[Capability]>> = pairs.map(is_same).collect();
         let again = again.filter(|again| again.len() == opened.len());
-        self.is_whole.store(again.is_some(), Ordering::Release);
+        let is_whole = again.is_some();
         if let Some(again) = again {
             *opened = again;
+            self.openings.fetch_add(1, Ordering::AcqRel);
         }
+        self.is_whole.store(is_whole, Ordering::Release);
     }
 }
 

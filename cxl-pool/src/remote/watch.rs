@@ -11,6 +11,7 @@ use super::health::{Begin, Health, Standing};
 use super::pulse::{Pulse, Sign};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
+use crate::units::Nanos;
 use crate::wire::header::{HEADER_BYTES, Header, Op};
 use crate::wire::request::Request;
 use larder_sys::net::{Channel, Event, Incoming, Message, Outgoing, Targets};
@@ -21,6 +22,9 @@ use std::time::Duration;
 
 /// Lease of a node before it has said what it is.
 const LEASE_GUESS: Duration = Duration::from_secs(30);
+
+/// Time between two looks for content that a node did not have when it came.
+const LOOK_AGAIN_NS: u64 = 1_000_000_000;
 
 /// The connection that asks.
 struct Heart {
@@ -67,6 +71,7 @@ pub(crate) struct Watcher {
     heart: Option<Heart>,
     pulse: Pulse,
     backoff: Backoff,
+    looked_at: Nanos,
     /// Start of the node that is in its life.
     incarnation: Option<u64>,
 }
@@ -80,6 +85,7 @@ impl Watcher {
     ) -> Self {
         health.set_watched();
         Self {
+            looked_at: clock.now(),
             pulse: Pulse::new(clock.now(), LEASE_GUESS),
             backoff: Backoff::new(DIAL_FIRST_NS, DIAL_MOST_NS, dial.seed()),
             dial,
@@ -105,6 +111,7 @@ impl Watcher {
                 Some(true) => {
                     self.pulse.heard(self.clock.now());
                     self.health.answers();
+                    self.look_again();
                 }
                 Some(false) => {}
                 None => self.lost(),
@@ -123,6 +130,15 @@ impl Watcher {
             }
         }
         rest
+    }
+
+    /// Asks a node that came back once a while for what it did not have then.
+    fn look_again(&mut self) {
+        let now = self.clock.now();
+        if now.since(self.looked_at) > LOOK_AGAIN_NS {
+            self.looked_at = now;
+            self.keeper.look_again();
+        }
     }
 
     /// The connection is lost. The silence of the node is counted from now on, unless it owes an

@@ -224,15 +224,18 @@ impl Sequence {
         }
     }
 
-    /// A move to or from home `home` failed; if that is gone, nothing more is asked of it.
+    /// A slice did not come from home `home`, which is unknown if the home was lost between steps.
+    /// If that is gone, nothing more is asked of it.
     fn failed(&self, home: Option<usize>, error: MoveError) -> KvError {
-        match home.filter(|&home| error.is_lost() || self.homes.is_lost(home)) {
-            Some(home) => {
-                self.homes.lose(home);
-                self.lost(&self.homes.list[home].name, &error.to_string())
-            }
-            None => error.into(),
+        let is_lost = home.is_none_or(|home| error.is_lost() || self.homes.is_lost(home));
+        if !is_lost {
+            return error.into();
         }
+        let name = home.map_or("its home", |home| {
+            self.homes.lose(home);
+            &self.homes.list[home].name
+        });
+        self.lost(name, &error.to_string())
     }
 
     fn full_error(&self) -> KvError {
