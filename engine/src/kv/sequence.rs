@@ -292,7 +292,8 @@ impl Sequence {
     /// stream is in use: finish an operation, say so, ask again.
     pub fn streamed(&mut self, at: SliceAt) -> Result<Option<ReadLease>, KvError> {
         if !self.stream.is_next(at) {
-            self.stream.clear(&self.homes, &self.layout)?;
+            // What did not come is asked for again, or found to be lost.
+            let _ = self.stream.clear(&self.homes, &self.layout);
             self.stream.look_from(at);
         }
         self.stream_ahead()?;

@@ -113,13 +113,21 @@ impl Trial {
     /// Starts both nodes with the model. The first has the fastest link and room for two slices of
     /// KV, so that the others go to the second.
     pub(crate) fn nodes(&self) -> (Node, Node) {
+        self.nodes_with(self.model.slices)
+    }
+
+    /// As [`Self::nodes`], and the first has no room for KV.
+    pub(crate) fn nodes_of_weights(&self) -> (Node, Node) {
+        self.nodes_with(0)
+    }
+
+    fn nodes_with(&self, kv_bytes: u64) -> (Node, Node) {
         let second = self.ground.start(SECOND, ROOMY);
         self.load(SECOND);
         let listed = larder(&self.ground, &["ls", &self.ground.tier(SECOND)]);
         let bytes = |name: &str| listed[name].as_u64().expect("a number of bytes");
         let used = bytes("mem_bytes") - bytes("free_bytes");
-        let mem = (used + self.model.slices).to_string();
-        let first = self.ground.start(FIRST, &mem);
+        let first = self.ground.start(FIRST, &(used + kv_bytes).to_string());
         self.load(FIRST);
         (first, second)
     }
@@ -166,8 +174,18 @@ impl Trial {
 
     /// A run that has come to its middle.
     pub(crate) fn start_to_middle(&self) -> Run<'_> {
+        self.start_to(self.model.half)
+    }
+
+    /// A run that has come to its first quarter.
+    pub(crate) fn start_to_quarter(&self) -> Run<'_> {
+        self.start_to(self.model.half / 2)
+    }
+
+    /// A run to which the first node has sent so many bytes.
+    fn start_to(&self, bytes: u64) -> Run<'_> {
         let mut run = self.start();
-        run.go_on_until(FIRST, self.model.half);
+        run.go_on_until(FIRST, bytes);
         run
     }
 
@@ -208,5 +226,18 @@ impl Ended {
     pub(crate) fn recomputed(&self) -> u64 {
         let tokens = self.report["recomputed_tokens"].as_u64();
         tokens.expect("a number of tokens")
+    }
+
+    /// Times that a node was suspect, was lost, and joined.
+    pub(crate) fn story(&self, node: usize) -> [u64; 3] {
+        let node = &self.report["nodes"][node];
+        ["suspected", "lost", "joined"].map(|what| node[what].as_u64().expect("a count"))
+    }
+
+    /// A node was silent for a while, and nothing was lost with it.
+    pub(crate) fn only_waited_for(&self, node: usize) {
+        let [suspected, lost, joined] = self.story(node);
+        let is_kept = (lost, joined, self.recomputed()) == (0, 0, 0);
+        assert!(suspected > 0 && is_kept, "{}", self.report);
     }
 }
