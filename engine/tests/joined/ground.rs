@@ -124,9 +124,9 @@ impl Ground {
         };
         // Whatever else it says must find a reader.
         std::thread::spawn(move || {
-            lines
-                .map_while(Result::ok)
-                .for_each(|line| println!("node: {line}"))
+            for line in lines.map_while(Result::ok) {
+                println!("node: {line}");
+            }
         });
         Node { child, link }
     }
@@ -189,9 +189,9 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // One that ended by itself is worth a word.
+        // Whatever failed then, this is why.
         if let Ok(Some(status)) = self.child.try_wait() {
-            println!("a node had ended: {status}");
+            println!("a node was not there any more: {status}");
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
