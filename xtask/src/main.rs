@@ -11,9 +11,9 @@ mod bpf;
 
 mod test;
 
-mod demo;
-
 mod synth;
+
+mod demo;
 
 use std::process::ExitCode;
 
@@ -36,7 +36,7 @@ enum Task {
     /// Checks formatting, lints, house rules and all tests: exactly what CI runs.
     Test(test::Args),
     /// Tells a story with a model bigger than its memory, on any machine.
-    Demo,
+    Demo(demo::Args),
     /// Checks the house rules: sizes, arrows, unsafe fences, names and documents.
     Tidy,
     /// Makes the object of the eBPF probes, or proves with --check that the committed one is it.
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Test(args) => test::run(&args),
-        Task::Demo => demo::run(),
+        Task::Demo(args) => demo::run(&args),
         Task::Tidy => tidy::run(),
         Task::Bpf(args) => bpf::run(&args),
         Task::Synth(args) => synth::run(&args),
