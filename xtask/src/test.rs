@@ -6,6 +6,7 @@
 
 mod tally;
 mod tools;
+mod joined;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -19,8 +20,12 @@ use tally::Tally;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Runs only the tests whose name contains one of these words, and nothing else.
+    /// Runs only the tests whose name contains one of these words, and nothing else; `joined` is
+    /// the joined test, which root runs as an ordinary user too.
     names: Vec<String>,
+    /// Shows what tests that passed have printed.
+    #[arg(long)]
+    show_output: bool,
 }
 
 /// Wall time of the stages that are done.
@@ -77,14 +82,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let repeat = "cargo clippy --workspace --all-targets -- -D warnings";
         stages.run("clippy", repeat, || cargo(&root, CLIPPY))?;
     }
-    let mut tally = Tally::default();
-    let mut result = stages.run("tests", "cargo test --workspace", || {
-        run_tests(&root, &args.names, &mut tally)
-    });
-    if result.is_ok() && args.names.is_empty() {
-        let repeat = "cargo xtask sim --mutations";
-        result = stages.run("mutations", repeat, || sim::mutations(&root));
-    }
+    let mut tally = Tally::new(args.show_output);
+    let result = run_stages(&root, &args.names, &mut stages, &mut tally);
     if result.is_ok() {
         stages.print();
     }
@@ -104,34 +103,60 @@ fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
     ensure_success(status, arguments[0])
 }
 
-fn run_tests(root: &Path, names: &[String], tally: &mut Tally) -> Result<()> {
-    let mut child = Command::new(cargo_path())
-        .args([
-            "test",
-            "--locked",
-            "--workspace",
-            "--no-fail-fast",
-            "--",
-            "--show-output",
-        ])
+/// The tests that `names` ask for; all of them if there are none.
+fn run_stages(root: &Path, names: &[String], stages: &mut Stages, tally: &mut Tally) -> Result<()> {
+    const JOINED: &str = "cargo xtask test joined";
+    let is_joined = names == ["joined"];
+    if is_joined {
+        let test = ["--package", "larder", "--test", "joined"];
+        stages.run("joined", JOINED, || run_tests(root, &test, &[], tally))?;
+    } else {
+        let repeat = "cargo test --workspace";
+        stages.run("tests", repeat, || {
+            run_tests(root, &["--workspace", "--no-fail-fast"], names, tally)
+        })?;
+    }
+    if is_joined || names.is_empty() {
+        stages.run("joined as an ordinary user", JOINED, || {
+            joined::run_as_nobody(root, tally)
+        })?;
+    }
+    if names.is_empty() {
+        let repeat = "cargo xtask sim --mutations";
+        stages.run("mutations", repeat, || sim::mutations(root))?;
+    }
+    Ok(())
+}
+
+fn run_tests(root: &Path, what: &[&str], names: &[String], tally: &mut Tally) -> Result<()> {
+    let mut command = Command::new(cargo_path());
+    command
+        .args(["test", "--locked"])
+        .args(what)
+        .args(["--", "--show-output"])
         .args(names)
-        .current_dir(root)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("start cargo")?;
+        .current_dir(root);
+    stream(command, tally)
+}
+
+/// Runs tests, and shows and counts what they say as they say it.
+fn stream(mut command: Command, tally: &mut Tally) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let child = command.stdout(Stdio::piped()).spawn();
+    let mut child = child.with_context(|| format!("start {name}"))?;
     let output = child
         .stdout
         .take()
-        .context("cargo has no standard output")?;
+        .context("tests have a standard output")?;
     let mut stdout = std::io::stdout().lock();
     for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("read the output of cargo test")?;
+        let line = line.context("read the output of the tests")?;
         let line = String::from_utf8_lossy(&line);
         if tally.add(&line) {
             writeln!(stdout, "{line}").context("write to standard output")?;
         }
     }
-    ensure_success(child.wait().context("wait for cargo")?, "test")
+    ensure_success(child.wait().context("wait for the tests")?, "test")
 }
 
 fn ensure_success(status: ExitStatus, what: &str) -> Result<()> {
