@@ -7,7 +7,7 @@
 //! has the [`DeviceKey`].
 
 use crate::mapping::Mapping;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::Arc;
