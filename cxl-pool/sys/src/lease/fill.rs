@@ -64,7 +64,8 @@ impl FillLease {
     /// Publishes the slot. The cutter and every piece have been dropped by now.
     pub fn publish(mut self, parts: SmallVec<[PartRange; 8]>) {
         let target = self.target.take().expect("kept until the fill ends");
-        let target = sync::Arc::try_unwrap(target).expect("no piece in flight when a fill is published");
+        let target =
+            sync::Arc::try_unwrap(target).expect("no piece in flight when a fill is published");
         for part in &parts {
             let end = part
                 .offset

@@ -62,7 +62,8 @@ impl Bench {
     /// Writes the payload, as who fills does.
     fn write(&self, number: u32) {
         // SAFETY: the caller owns the fill or the evicted record; loom checks that.
-        self.payload.with_mut(|payload| unsafe { *payload = number });
+        self.payload
+            .with_mut(|payload| unsafe { *payload = number });
     }
 
     /// Reads under a pin, if there is one to be had; the number.
