@@ -5,9 +5,15 @@
 
 mod checkout;
 
+mod tally;
+
+mod cargo;
+
 mod tidy;
 
 mod bpf;
+
+mod ordinary;
 
 mod test;
 
@@ -35,6 +41,12 @@ struct Cli {
 enum Task {
     /// Checks formatting, lints, house rules and all tests: exactly what CI runs.
     Test(test::Args),
+    /// Runs all tests as an ordinary user of a poor host: little memlock, no huge pages, no
+    /// io_uring, a small /dev/shm, a checkout that is read-only.
+    Ordinary,
+    /// Starts a program as `ordinary` does.
+    #[command(hide = true)]
+    Confine(ordinary::Confine),
     /// Tells a story with a model bigger than its memory, on any machine.
     Demo,
     /// Checks the house rules: sizes, arrows, unsafe fences, names and documents.
@@ -64,6 +76,8 @@ fn main() -> ExitCode {
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Test(args) => test::run(&args),
+        Task::Ordinary => ordinary::run(),
+        Task::Confine(args) => ordinary::confine(&args),
         Task::Demo => demo::run(),
         Task::Tidy => tidy::run(),
         Task::Bpf(args) => bpf::run(&args),

@@ -4,18 +4,14 @@
 //! A test that lacks something prints `skipped: reason` and returns; such tests are counted as
 //! skipped and listed at the end.
 
-mod tally;
 mod tools;
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::{bpf, checkout, tidy};
-use tally::Tally;
+use crate::tally::Tally;
+use crate::{bpf, cargo, checkout, ordinary, tidy};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -62,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.names.is_empty() {
         stages.run("tools", "cargo xtask test", tools::check)?;
         const FMT: &[&str] = &["fmt", "--all", "--check"];
-        stages.run("fmt", "cargo fmt --all --check", || cargo(&root, FMT))?;
+        stages.run("fmt", "cargo fmt --all --check", || cargo::run(&root, FMT))?;
         stages.run("tidy", "cargo xtask tidy", tidy::run)?;
         stages.run("bpf", "cargo xtask bpf --check", || bpf::check(&root))?;
         const CLIPPY: &[&str] = &[
@@ -75,12 +71,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "warnings",
         ];
         let repeat = "cargo clippy --workspace --all-targets -- -D warnings";
-        stages.run("clippy", repeat, || cargo(&root, CLIPPY))?;
+        stages.run("clippy", repeat, || cargo::run(&root, CLIPPY))?;
     }
     let mut tally = Tally::default();
-    let result = stages.run("tests", "cargo test --workspace", || {
-        run_tests(&root, &args.names, &mut tally)
+    const TEST: &[&str] = &[
+        "test",
+        "--locked",
+        "--workspace",
+        "--no-fail-fast",
+        "--",
+        "--show-output",
+    ];
+    let mut tests = cargo::command(&root, TEST);
+    tests.args(&args.names);
+    let mut result = stages.run("tests", "cargo test --workspace", || {
+        cargo::count(&mut tests, &mut tally)
     });
+    if result.is_ok() && args.names.is_empty() {
+        result = stages.run("ordinary", "cargo xtask ordinary", || {
+            ordinary::run_in(&root)
+        });
+    }
     if result.is_ok() {
         stages.print();
     }
@@ -89,55 +100,4 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     println!("{tally}");
     result
-}
-
-fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
-    let status = Command::new(cargo_path())
-        .args(arguments)
-        .current_dir(root)
-        .status()
-        .context("start cargo")?;
-    ensure_success(status, arguments[0])
-}
-
-fn run_tests(root: &Path, names: &[String], tally: &mut Tally) -> Result<()> {
-    let mut child = Command::new(cargo_path())
-        .args([
-            "test",
-            "--locked",
-            "--workspace",
-            "--no-fail-fast",
-            "--",
-            "--show-output",
-        ])
-        .args(names)
-        .current_dir(root)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("start cargo")?;
-    let output = child
-        .stdout
-        .take()
-        .context("cargo has no standard output")?;
-    let mut stdout = std::io::stdout().lock();
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("read the output of cargo test")?;
-        let line = String::from_utf8_lossy(&line);
-        if tally.add(&line) {
-            writeln!(stdout, "{line}").context("write to standard output")?;
-        }
-    }
-    ensure_success(child.wait().context("wait for cargo")?, "test")
-}
-
-fn ensure_success(status: ExitStatus, what: &str) -> Result<()> {
-    if !status.success() {
-        bail!("cargo {what}: {status}");
-    }
-    Ok(())
-}
-
-/// The cargo that runs this program, so that every stage uses one toolchain.
-fn cargo_path() -> std::ffi::OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
