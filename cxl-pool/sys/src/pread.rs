@@ -1,7 +1,7 @@
 //! Reads and writes by a few threads that call pread and pwrite, where io_uring is refused.
 
 use crate::file::SourceFile;
-use crate::io::{Done, Driver, Op, Verb};
+use crate::io::{Done, Driver, Errno, Op, Verb};
 use nix::sys::uio::{pread, pwrite};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -86,7 +86,7 @@ fn serve(shared: &Shared, files: &[Arc<SourceFile>]) {
         let (file, at) = (&files[op.file as usize], op.offset as libc::off_t);
         let outcome = match &mut op.verb {
             Verb::Read(piece) => pread(file.fd(), piece.bytes_mut(), at),
-            Verb::Write(piece) => pwrite(file.fd(), piece.bytes(), at),
+            Verb::Write(piece) => write_whole(file, piece.bytes(), at),
             Verb::Seal(_) | Verb::Free => Ok(0),
         };
         state = shared.state.lock();
@@ -97,6 +97,19 @@ fn serve(shared: &Shared, files: &[Arc<SourceFile>]) {
         });
         shared.news.notify_one();
     }
+}
+
+/// Writes all of `bytes` at `at`: a full disk takes a part and says why it takes no more only when
+/// asked for the rest.
+fn write_whole(file: &SourceFile, bytes: &[u8], at: libc::off_t) -> Result<usize, Errno> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match pwrite(file.fd(), &bytes[done..], at + done as libc::off_t)? {
+            0 => break,
+            taken => done += taken,
+        }
+    }
+    Ok(done)
 }
 
 impl Driver for PreadDriver {
