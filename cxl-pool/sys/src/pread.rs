@@ -2,16 +2,19 @@
 
 use crate::file::SourceFile;
 use crate::io::{Done, Driver, Errno, Op, Verb};
+use crate::sync::{Condvar, JoinHandle, Mutex, spawn_named};
 use nix::sys::uio::{pread, pwrite};
-use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Threads; also the reads that really overlap.
-const THREADS: usize = 4;
+const THREADS: usize = if cfg!(all(test, feature = "explore")) {
+    2
+} else {
+    4
+};
 /// Operations taken before `submit` refuses.
 const DEPTH: usize = 64;
 
@@ -56,9 +59,8 @@ impl PreadDriver {
         let threads = (0..THREADS)
             .map(|index| {
                 let (shared, files) = (Arc::clone(&shared), Arc::clone(files));
-                std::thread::Builder::new()
-                    .name(format!("larder-pread-{index}"))
-                    .spawn(move || serve(&shared, &files))
+                let name = format!("larder-pread-{index}");
+                spawn_named(&name, move || serve(&shared, &files))
                     .expect("the system has a thread left")
             })
             .collect();
@@ -166,6 +168,9 @@ impl Drop for PreadDriver {
         }
     }
 }
+
+#[cfg(all(test, feature = "explore"))]
+mod explore;
 
 #[cfg(test)]
 mod tests {

@@ -6,13 +6,14 @@
 mod explored;
 
 #[cfg(all(test, feature = "explore"))]
-pub(crate) use explored::{Arc, AtomicU64, Cell, Condvar, Mutex, explore, spawn_named};
+pub(crate) use explored::{Arc, AtomicU64, Cell, Condvar, JoinHandle, Mutex, explore, spawn_named};
 
 #[cfg(not(all(test, feature = "explore")))]
 pub(crate) use {
     parking_lot::{Condvar, Mutex},
     std::sync::Arc,
     std::sync::atomic::AtomicU64,
+    std::thread::JoinHandle,
 };
 
 /// A value that several threads reach and some rule outside of it keeps apart.
@@ -44,6 +45,6 @@ impl<T> Cell<T> {
 pub(crate) fn spawn_named(
     name: &str,
     run: impl FnOnce() + Send + 'static,
-) -> std::io::Result<std::thread::JoinHandle<()>> {
+) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run)
 }

@@ -40,9 +40,9 @@ pub(crate) fn confine(args: &Confine) -> Result<()> {
     let here = std::env::current_dir().context("find the current folder")?;
     match separate_mounts() {
         Ok(()) => arrange_mounts(&args.checkout)?,
-        Err(error) => println!(
-            "skipped: {error:#}; the checkout stays writable and /dev/shm large"
-        ),
+        Err(error) => {
+            println!("skipped: {error:#}; the checkout stays writable and /dev/shm large")
+        }
     }
     // The path again, through the mounts made above.
     std::env::set_current_dir(&here).context("enter the current folder")?;
@@ -107,7 +107,9 @@ fn reach_through(closed: &Path, checkout: &Path) -> Result<()> {
     mount_at(closed, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
     let mut folders = std::fs::DirBuilder::new();
     folders.recursive(true).mode(0o755);
-    folders.create(checkout).context("make the way to the checkout")?;
+    folders
+        .create(checkout)
+        .context("make the way to the checkout")?;
     bind(keep.path(), checkout)?;
     // The folder is another's mount point as long as this namespace lives.
     let _ = keep.keep();
@@ -144,8 +146,12 @@ fn uring_calls() -> Calls {
 /// Mappings of pages from the hugetlb pool.
 fn hugetlb_calls() -> Result<Calls> {
     let flag = nix::libc::MAP_HUGETLB as u64;
-    let condition =
-        SeccompCondition::new(3, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flag), flag)?;
+    let condition = SeccompCondition::new(
+        3,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::MaskedEq(flag),
+        flag,
+    )?;
     let rule = SeccompRule::new(vec![condition])?;
     Ok(BTreeMap::from([(nix::libc::SYS_mmap, vec![rule])]))
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub(crate) use loom::cell::UnsafeCell as Cell;
 pub(crate) use loom::sync::Arc;
+pub(crate) use loom::thread::JoinHandle;
 
 /// A mutex with parking_lot's calls.
 #[derive(Debug, Default)]
@@ -135,7 +136,7 @@ impl AtomicU64 {
 pub(crate) fn spawn_named(
     _: &str,
     run: impl FnOnce() + Send + 'static,
-) -> std::io::Result<loom::thread::JoinHandle<()>> {
+) -> std::io::Result<JoinHandle<()>> {
     Ok(loom::thread::spawn(run))
 }
 
