@@ -2,8 +2,8 @@
 //! what it sends to itself.
 //!
 //! Seen to fail, each change made by hand and taken back:
-//! - no notice of an event, or of work: `what_is_queued_comes_back`.
-//! - `work` wakes one of the two threads: `what_is_queued_comes_back`.
+//! - no notice of an event, or of work: `a_failed_channel_gives_everything_back`.
+//! - `work` wakes one of the two threads: `a_send_finds_its_thread`.
 //! - `reap` that does not look at `woken`: `a_wake_before_the_wait_is_not_lost`.
 //! - a thread that ends with work in its queue: `a_failed_channel_gives_everything_back`.
 //! - `Drop` that does not shut the socket, or does not say so to the threads:
@@ -112,6 +112,16 @@ fn what_is_queued_comes_back() {
             }
         }
         assert_eq!((sent, received), (1, 1));
+    });
+}
+
+/// Both threads may be asleep, and only one has something to do.
+#[test]
+fn a_send_finds_its_thread() {
+    explore(|| {
+        let channel = open();
+        channel.send(1, message(1));
+        assert_eq!(reap(&channel, 1).len(), 1);
     });
 }
 
