@@ -13,6 +13,8 @@ pub mod units;
 
 pub mod clock;
 
+pub mod backoff;
+
 pub mod block;
 pub mod checksum;
 pub mod limit;

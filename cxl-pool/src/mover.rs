@@ -255,6 +255,20 @@ impl Mover {
         }
     }
 
+    /// Sleeps; moves go on meanwhile.
+    pub fn rest(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    /// The tier behind a path that was closed for stores has room again.
+    pub fn reopen(&self, path: PathId) {
+        let lane = &self.lanes[path.index()];
+        if lane.is_closed() && !lane.has_ended() {
+            lane.tell(Command::Reopen);
+            lane.open();
+        }
+    }
+
     fn spin(&self, slot: usize) {
         for _ in 0..SPINS {
             if self.table.state(slot) != State::Filling {

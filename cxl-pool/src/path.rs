@@ -6,6 +6,7 @@
 //! same code runs in simulation.
 
 mod pace;
+mod retry;
 mod verdict;
 
 mod bounce;
@@ -25,13 +26,12 @@ use crate::units::{BlockId, BytesPerSec, Nanos};
 use bounce::{Buffer, Submit};
 use larder_sys::io::{Done, Driver, Op, Verb};
 use pace::Pace;
+use retry::Retries;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use verdict::verdict;
 
-/// Tries of one operation before its move fails.
-const ATTEMPTS: u8 = 3;
 /// The files are looked at again after this time.
 const CHECK_NS: u64 = 20_000_000;
 
@@ -101,6 +101,7 @@ pub struct Path {
     /// Moves that still have operations to cut, most urgent first.
     ready: BTreeSet<(Class, u64, u64)>,
     pieces: HashMap<u64, InFlight>,
+    retries: Retries,
     /// Stores with pieces under way that have not been summed.
     unsummed: Vec<u64>,
     next_id: u64,
@@ -129,6 +130,7 @@ impl Path {
             transfers: HashMap::new(),
             ready: BTreeSet::new(),
             pieces: HashMap::new(),
+            retries: Retries::new(),
             unsummed: Vec::new(),
             next_id: 0,
             checked_at: None,
@@ -160,6 +162,11 @@ impl Path {
             Work::Store(Box::new(Storing::new(want)))
         };
         self.open(block, class, due, work);
+    }
+
+    /// The tier takes stores again.
+    pub fn reopen(&mut self) {
+        self.closed = None;
     }
 
     /// Takes a free.
@@ -220,7 +227,9 @@ impl Path {
     pub fn step(&mut self, wait: Duration) -> std::io::Result<()> {
         let throttle = self.submit_ready();
         self.sum_stores()?;
-        let wait = throttle.map_or(wait, |ns| wait.min(Duration::from_nanos(ns)));
+        let again = self.retries.wait_ns(self.around.clock.now());
+        let waits = throttle.into_iter().chain(again);
+        let wait = waits.map(Duration::from_nanos).fold(wait, Duration::min);
         let mut done = std::mem::take(&mut self.done);
         self.driver.reap(&mut done, wait)?;
         self.pace.note_busy(self.around.clock.now());
@@ -258,6 +267,7 @@ impl Path {
     /// Cuts and submits operations of the most urgent moves. Returns how long the limit holds the
     /// next one back, if it is the limit that does.
     fn submit_ready(&mut self) -> Option<u64> {
+        self.try_again();
         while let Some(&key) = self.ready.first() {
             let now = self.around.clock.now();
             if !self.pace.has_room() || self.pieces.len() >= self.driver.depth() {
@@ -339,26 +349,26 @@ impl Path {
 
     /// Takes a completion; the operation comes back if it did all it should.
     fn complete(&mut self, done: Done) -> Option<(InFlight, Done)> {
-        let Some(piece) = self.pieces.remove(&done.tag) else {
+        let Some(&piece) = self.pieces.get(&done.tag) else {
             unreachable!("a driver completes each operation once");
         };
         match verdict(self.source.as_ref(), &piece, &done) {
-            Err(error) if piece.attempts < ATTEMPTS && error.is_retryable() => {
-                let again = InFlight {
-                    attempts: piece.attempts + 1,
-                    ..piece
-                };
-                self.pieces.insert(done.tag, again);
-                self.start(done.tag, again, done.verb);
+            // It stays among the pieces: nobody else may have its memory.
+            Err(error) if self.retries.allows(&piece) && error.is_retryable() => {
+                let now = self.around.clock.now();
+                self.retries.put_off(now, done.tag, piece, done.verb);
                 None
             }
             Err(error) => {
+                self.pieces.remove(&done.tag);
                 self.pace.ended(piece.len);
                 drop((done.verb, self.take_target(done.tag)));
                 self.piece_home(piece.transfer, Err(error));
                 None
             }
             Ok(()) => {
+                self.pieces.remove(&done.tag);
+                self.retries.earn();
                 self.pace.ended(piece.len);
                 if piece.len > 0 {
                     self.pace.moved(piece.len);

@@ -5,8 +5,14 @@
 //! [`Client::read_objects`] reads content, [`Client::lend`] lends memory for bytes of the client's
 //! own.
 
+mod dial;
+mod pulse;
+
+mod health;
+
 mod link;
 mod table;
+mod watch;
 
 mod driver;
 
@@ -19,8 +25,11 @@ mod client;
 pub mod fuzz;
 
 pub use client::{Client, NodeInfo, PutContent};
+pub use health::{Health, HealthCounts, Standing};
 pub use lent::{Lent, LentSource};
 pub use objects::ObjectSource;
+pub use pulse::{Pulse, Sign};
+pub use watch::Watch;
 
 pub use crate::wire::ObjectHash;
 pub use crate::wire::capability::Capability;

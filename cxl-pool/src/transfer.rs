@@ -117,12 +117,20 @@ impl MoveError {
                         | Errno::ENOTCONN
                         | Errno::EPIPE
                         | Errno::ESTALE
-                        | Errno::ETIMEDOUT
                         | Errno::EHOSTUNREACH
                         | Errno::ENETUNREACH
                 )
             }
-            Self::Changed(error) => matches!(**error, FileError::NodeLost { .. }),
+            _ => false,
+        }
+    }
+
+    /// The other end of the path does not answer now; what it has is not lost yet.
+    pub const fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Read { errno, .. } | Self::Write { errno, .. } | Self::Seal { errno, .. } => {
+                matches!(errno, Errno::ETIMEDOUT)
+            }
             _ => false,
         }
     }

@@ -88,9 +88,11 @@ impl Gatherer {
                 Ok(lease) => break lease,
                 Err(error) => error,
             };
-            let again = given_back(|| self.space.alloc_at(place.0, place.1));
+            let again = given_back(mover, || self.space.alloc_at(place.0, place.1));
             extent = again.expect("a failed batch gives its memory back");
-            if !error.is_lost() || !self.supply.lose_origin(origin) {
+            if error.is_unanswered() {
+                self.supply.rest();
+            } else if !error.is_lost() || !self.supply.lose_origin(origin) {
                 self.extent = Some(extent);
                 return Err(error);
             }

@@ -1,16 +1,20 @@
 //! Homes: lower tiers that keep blocks the fast tier has no room for.
+//!
+//! A home on a memory node may come late, be silent for a while, be lost with all it had, and come
+//! back empty; between two steps [`Homes::look_after`] takes note of it. One that came or came back
+//! is given little at first.
 
 use larder_pool::block::stored_spec;
 use larder_pool::mover::{Mover, Request, Store};
-use larder_pool::remote::Lent;
+use larder_pool::remote::{Lent, Standing};
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::sys::slot::State;
 use larder_pool::sys::space::{Extent, Space};
-use larder_pool::table::{home_slot, slot_of};
+use larder_pool::table::{SLOTS_PER_BLOCK, home_slot, slot_of};
 use larder_pool::transfer::{Class, MoveError};
 use larder_pool::units::{BlockId, PathId};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -30,6 +34,26 @@ pub struct Home {
     pub is_forced: bool,
 }
 
+impl Home {
+    /// Bytes that it can hold now.
+    pub fn bytes(&self) -> u64 {
+        match &self.lent {
+            Some(lent) => lent.capacity(),
+            None => self.space.len(),
+        }
+    }
+
+    /// Bytes of it that hold nothing.
+    pub fn room(&self) -> u64 {
+        self.bytes().saturating_sub(self.space.used_bytes())
+    }
+
+    /// What it is to be given, from 0 to 1.
+    fn share(&self) -> f64 {
+        self.lent.as_ref().map_or(1.0, |lent| lent.health().share())
+    }
+}
+
 /// The homes of a session, the fastest first, each with a slot of its own per block.
 #[derive(Clone)]
 pub struct Homes {
@@ -37,12 +61,23 @@ pub struct Homes {
     pub mover: Arc<Mover>,
     /// Homes that are gone, with all that was there.
     lost: Arc<[AtomicBool]>,
+    /// What each home may still be given of its share, in 1024ths of a block.
+    credits: Arc<[AtomicU64]>,
 }
+
+/// A whole block in the units of the credits.
+const WHOLE: u64 = 1024;
 
 impl Homes {
     pub fn new(list: Vec<Home>, mover: Arc<Mover>) -> Self {
-        let lost = list.iter().map(|_| AtomicBool::new(false)).collect();
-        Self { list, mover, lost }
+        let is_there = |home: &Home| home.lent.as_ref().is_none_or(|lent| lent.stands());
+        let lost = list.iter().map(|home| AtomicBool::new(!is_there(home)));
+        Self {
+            lost: lost.collect(),
+            credits: list.iter().map(|_| AtomicU64::new(0)).collect(),
+            list,
+            mover,
+        }
     }
 
     /// Home `n` is gone: nothing is asked of it any more.
@@ -55,6 +90,53 @@ impl Homes {
         self.lost[n].load(Ordering::Acquire)
     }
 
+    /// Home `n` answers: it is there, and what it has comes when it is asked for.
+    pub fn answers(&self, n: usize) -> bool {
+        !self.is_lost(n) && self.list[n].share() > 0.0
+    }
+
+    /// Takes note of homes that went and came, between two steps. One that came back is used again
+    /// when nothing is left of what it had.
+    pub fn look_after(&self) {
+        for (n, home) in self.list.iter().enumerate() {
+            let Some(lent) = &home.lent else { continue };
+            if !lent.stands() {
+                self.lose(n);
+            }
+            if self.is_lost(n) && lent.health().standing() == Standing::Alive {
+                self.forget(n);
+                if lent.renew() {
+                    self.mover.reopen(home.write);
+                    self.lost[n].store(false, Ordering::Release);
+                }
+            }
+        }
+    }
+
+    /// Lets go of everything that home `n` had, as far as nobody is at it.
+    fn forget(&self, n: usize) {
+        let table = self.mover.table();
+        for index in 0..table.len() / SLOTS_PER_BLOCK {
+            let slot = home_slot(BlockId::new(index as u32), n);
+            if table.state(slot) == State::Poisoned {
+                // Nobody waits for a store to a home that is lost.
+                let _ = self.mover.wait(slot);
+            }
+            drop(table.evict(slot));
+        }
+    }
+
+    /// A home that is growing into its share takes this block.
+    fn has_credit(&self, n: usize) -> bool {
+        let share = (self.list[n].share() * WHOLE as f64) as u64;
+        let before = self.credits[n].fetch_add(share, Ordering::Relaxed);
+        if before + share < WHOLE {
+            return false;
+        }
+        self.credits[n].fetch_sub(WHOLE, Ordering::Relaxed);
+        true
+    }
+
     /// The first home in which the slot of the block is in a state that `is` accepts.
     fn find(&self, block: BlockId, is: impl Fn(State) -> bool) -> Option<usize> {
         let table = self.mover.table();
@@ -64,13 +146,16 @@ impl Homes {
 
     /// Starts to write a ready block to the first home that takes it; `false` if none does.
     pub fn store(&self, block: BlockId, from: &ReadLease, bytes: u64) -> bool {
-        (0..self.list.len()).any(|n| self.store_at(n, block, from, bytes))
+        let mut all = 0..self.list.len();
+        // Its share of a home is no reason to have none.
+        all.any(|n| self.has_credit(n) && self.store_at(n, block, from, bytes))
+            || (0..self.list.len()).any(|n| self.store_at(n, block, from, bytes))
     }
 
     /// Starts to write a ready block to home `n`; `false` if it takes no more.
     pub fn store_at(&self, n: usize, block: BlockId, from: &ReadLease, bytes: u64) -> bool {
         let home = &self.list[n];
-        if self.is_lost(n) || self.mover.is_closed(home.write) {
+        if !self.answers(n) || self.mover.is_closed(home.write) {
             return false;
         }
         let Some(extent) = home.space.alloc_low(bytes) else {

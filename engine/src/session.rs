@@ -115,6 +115,8 @@ pub struct Session {
     /// The folder of a home, locked until the session ends, and what of KV it keeps.
     spill: Option<SpillHome>,
     home_rates: Vec<f64>,
+    /// The memory nodes, watched as long as the session lasts.
+    nodes: Vec<NodeLink>,
     /// The first paths, which come from replicas of the model.
     origins: usize,
     /// Limits of the paths, by path id.
@@ -224,7 +226,7 @@ impl Session {
         let beside = self.homes.list.iter().filter(|home| !home.is_origin);
         let homes = beside.map(|home| {
             let held = if is_packed { u64::MAX } else { kv };
-            (home.read, home.space.len().min(held))
+            (home.read, home.bytes().min(held))
         });
         origins
             .chain(homes)
@@ -255,8 +257,7 @@ impl Session {
         let kv = self.layout.needs().kv.bytes_for(self.resolved.context);
         let homes = || self.homes.list.iter().zip(&self.home_rates);
         let slow = homes().find_map(|(slow, &slow_rate)| {
-            let replaces =
-                |home: &Home, rate: f64| home.space.len() >= kv && rate > SLOWER * slow_rate;
+            let replaces = |home: &Home, rate: f64| home.bytes() >= kv && rate > SLOWER * slow_rate;
             let better = homes().find(|(home, rate)| replaces(home, **rate))?;
             let counts = slow.lent.is_some() && !slow.is_forced && !slow.is_origin;
             counts.then_some((slow, slow_rate, better.0, *better.1))
@@ -288,6 +289,11 @@ impl Session {
         let supply = self.stager.supply().clone();
         let supply = supply.with_homes(self.layout.streamed(), origin, &rates, reserve);
         self.stager.set_supply(supply);
+    }
+
+    /// The memory nodes, in the order they were given.
+    pub fn nodes(&self) -> &[NodeLink] {
+        &self.nodes
     }
 
     /// Homes of KV and weights, the fastest first.

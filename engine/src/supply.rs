@@ -8,21 +8,61 @@
 use crate::home::Homes;
 use larder_pool::block::BlockSpec;
 use larder_pool::mover::{Mover, Request};
+use larder_pool::remote::{Health, ObjectSource, Standing};
 use larder_pool::sys::lease::{ReadLease, SlotTable};
 use larder_pool::sys::space::Extent;
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
 use larder_pool::units::{BlockId, PathId};
+use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
-/// A path from a replica of the model.
-#[derive(Debug)]
-struct OriginPath {
-    path: PathId,
-    is_lost: AtomicBool,
+/// A replica of the model.
+#[derive(Clone, Debug)]
+pub struct Replica {
+    pub path: PathId,
+    /// The node that holds it, and its content there; files of this host have none.
+    pub node: Option<(Arc<Health>, ObjectSource)>,
 }
+
+impl Replica {
+    /// What it is to be asked for, from 0 to 1.
+    fn share(&self) -> f64 {
+        let node = self.node.as_ref();
+        node.map_or(1.0, |(health, _)| health.share())
+    }
+
+    /// It could be read from.
+    fn is_there(&self) -> bool {
+        let node = self.node.as_ref();
+        node.is_none_or(|(health, source)| health.standing() != Standing::Gone && source.is_whole())
+    }
+
+    /// Times that it was opened.
+    fn openings(&self) -> u64 {
+        let node = self.node.as_ref();
+        node.map_or(0, |(_, source)| source.openings())
+    }
+}
+
+#[derive(Debug)]
+struct Origin {
+    replica: Replica,
+    is_lost: AtomicBool,
+    /// How often it had been opened when it was lost.
+    lost_in: AtomicU64,
+}
+
+impl Origin {
+    fn stands(&self) -> bool {
+        !self.is_lost.load(Ordering::Acquire)
+    }
+}
+
+/// The golden ratio's fraction.
+const GOLDEN: f64 = 0.618_033_988_749_895;
 
 /// Numbers of homes among the places that blocks are fetched from; those below are origins.
 const HOMES: usize = 1 << 16;
@@ -31,7 +71,7 @@ const HOMES: usize = 1 << 16;
 #[derive(Clone)]
 pub struct Supply {
     mover: Arc<Mover>,
-    origins: Arc<[OriginPath]>,
+    origins: Arc<[Origin]>,
     /// Where each block was fetched from last.
     from: Arc<[AtomicUsize]>,
     homes: Homes,
@@ -44,10 +84,11 @@ pub struct Supply {
 
 impl Supply {
     /// Weights that only ever come from the origin.
-    pub fn new(origins: &[PathId], homes: Homes, specs: Vec<Arc<BlockSpec>>) -> Self {
-        let origins = origins.iter().map(|&path| OriginPath {
-            path,
-            is_lost: AtomicBool::new(false),
+    pub fn new(origins: Vec<Replica>, homes: Homes, specs: Vec<Arc<BlockSpec>>) -> Self {
+        let origins = origins.into_iter().map(|replica| Origin {
+            is_lost: AtomicBool::new(!replica.is_there()),
+            lost_in: AtomicU64::new(replica.openings()),
+            replica,
         });
         Self {
             mover: Arc::clone(&homes.mover),
@@ -114,7 +155,9 @@ impl Supply {
 
     /// Asks for a block, which must be absent, in `target`.
     pub fn fetch(&self, block: BlockId, class: Class, due: u64, target: Extent) {
-        if let Some(home) = self.homes.readable(block) {
+        let home = self.homes.readable(block);
+        let home = home.filter(|&home| self.homes.answers(home) || !self.has_answering_origin());
+        if let Some(home) = home {
             self.from[block.index()].store(HOMES + home, Ordering::Relaxed);
             self.homes.fetch(block, class, due, target);
         } else {
@@ -122,20 +165,56 @@ impl Supply {
         }
     }
 
-    /// A replica of the model that stands, dealt out by `number`; the first one if none does.
+    fn has_answering_origin(&self) -> bool {
+        let mut origins = self.origins.iter();
+        origins.any(|origin| origin.stands() && origin.replica.share() > 0.0)
+    }
+
+    /// A replica of the model, dealt out by `number` in proportion to what each is to be asked for;
+    /// if none answers, one that may do so again.
     pub fn origin(&self, number: usize) -> (usize, PathId) {
-        let standing = |(_, origin): &(usize, &OriginPath)| !origin.is_lost.load(Ordering::Acquire);
-        let standing: Vec<(usize, &OriginPath)> =
-            self.origins.iter().enumerate().filter(standing).collect();
-        let found = standing.get(number % standing.len().max(1));
-        found.map_or((0, self.origins[0].path), |(n, origin)| (*n, origin.path))
+        let shares = self.origins.iter().map(|origin| {
+            let share = origin.replica.share();
+            if origin.stands() { share } else { 0.0 }
+        });
+        let shares: SmallVec<[f64; 8]> = shares.collect();
+        let whole: f64 = shares.iter().sum();
+        // Multiples of the golden ratio, without their whole part, are spread evenly.
+        let mut left = (number as f64 * GOLDEN).fract() * whole;
+        let picked = shares.iter().position(|&share| {
+            left -= share;
+            share > 0.0 && left < 0.0
+        });
+        let picked = picked.or_else(|| self.origins.iter().position(Origin::stands));
+        let n = picked.unwrap_or(0);
+        (n, self.origins[n].replica.path)
+    }
+
+    /// Takes note of nodes that went and came, between two steps.
+    pub fn look_after(&self) {
+        self.homes.look_after();
+        for origin in self.origins.iter() {
+            let replica = &origin.replica;
+            let is_new = origin.lost_in.load(Ordering::Relaxed) != replica.openings();
+            if !origin.stands() && is_new && replica.is_there() {
+                origin.is_lost.store(false, Ordering::Release);
+            }
+        }
     }
 
     /// Origin `n` is gone; `false` if no other stands.
     pub fn lose_origin(&self, n: usize) -> bool {
-        self.origins[n].is_lost.store(true, Ordering::Release);
-        let mut origins = self.origins.iter();
-        origins.any(|origin| !origin.is_lost.load(Ordering::Acquire))
+        let origin = &self.origins[n];
+        origin
+            .lost_in
+            .store(origin.replica.openings(), Ordering::Relaxed);
+        origin.is_lost.store(true, Ordering::Release);
+        self.origins.iter().any(Origin::stands)
+    }
+
+    /// Rests before a node that does not answer is asked again.
+    pub fn rest(&self) {
+        self.mover.rest(ASK_AGAIN);
     }
 
     /// As [`Self::fetch`], from the origin.
@@ -162,9 +241,7 @@ impl Supply {
             return;
         };
         let bytes = self.bytes(block);
-        let space = &self.homes.list[home].space;
-        let room = space.len() - space.used_bytes();
-        if self.homes.of(block).is_none() && room >= bytes + self.reserve {
+        if self.homes.of(block).is_none() && self.homes.list[home].room() >= bytes + self.reserve {
             // A home that takes no more leaves the block to the origin.
             self.homes.store_at(home, block, lease, bytes);
         }
@@ -208,6 +285,11 @@ impl Supply {
             };
             let from = self.from[block.index()].load(Ordering::Relaxed);
             let stands = match from.checked_sub(HOMES) {
+                _ if error.is_unanswered() => {
+                    // Another replica is asked, or the same again until it answers or is gone.
+                    self.rest();
+                    true
+                }
                 _ if !error.is_lost() => false,
                 Some(home) => {
                     self.homes.lose(home);
@@ -215,7 +297,8 @@ impl Supply {
                 }
                 None => self.lose_origin(from),
             };
-            let Some(extent) = stands.then(|| given_back(&again)).flatten() else {
+            let extent = stands.then(|| given_back(&self.mover, &again)).flatten();
+            let Some(extent) = extent else {
                 return Err(error);
             };
             self.fetch(block, Class::Demand, 0, extent);
@@ -223,18 +306,20 @@ impl Supply {
     }
 }
 
-/// Longest wait for the last operation of a failed move, and how often to look.
-const GIVEN_BACK: Duration = Duration::from_secs(10);
+/// Times to look for the memory of a failed move, and the rest between two looks.
+const LOOKS: usize = 100_000;
 const LOOK: Duration = Duration::from_micros(100);
+/// Rest before a node that does not answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(2);
 
 /// The memory of a move that failed: its last operation may still be on its way home.
-pub fn given_back(again: impl Fn() -> Option<Extent>) -> Option<Extent> {
-    let start = Instant::now();
-    loop {
+pub fn given_back(mover: &Mover, again: impl Fn() -> Option<Extent>) -> Option<Extent> {
+    for _ in 0..LOOKS {
         let extent = again();
-        if extent.is_some() || start.elapsed() > GIVEN_BACK {
+        if extent.is_some() {
             return extent;
         }
-        std::thread::sleep(LOOK);
+        mover.rest(LOOK);
     }
+    None
 }

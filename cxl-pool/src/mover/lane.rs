@@ -16,6 +16,7 @@ pub(super) enum Command {
     Free(BlockId, Free),
     Raise(usize),
     Cancel(usize),
+    Reopen,
     Stop,
 }
 
@@ -72,6 +73,11 @@ impl Lane {
         self.waker.wake_by_ref();
     }
 
+    /// The path takes stores again.
+    pub(super) fn open(&self) {
+        self.shared.is_closed.store(false, Ordering::Release);
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.shared.is_closed.load(Ordering::Acquire) || self.has_ended()
     }
@@ -114,6 +120,7 @@ impl LaneEnd {
                     Command::Free(block, free) => path.free(block, free),
                     Command::Raise(slot) => path.raise(slot),
                     Command::Cancel(slot) => path.cancel(slot),
+                    Command::Reopen => path.reopen(),
                     Command::Stop => return Ok(()),
                 }
             }

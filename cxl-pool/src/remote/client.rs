@@ -1,8 +1,12 @@
 //! The control connection: small things, names, and content put in and taken out whole.
 
+use super::dial::Returned;
+use super::health::{Begin, Health};
 use super::lent::Lent;
 use super::link::{Connector, Link};
-use super::objects::{ObjectSource, open_reader};
+use super::objects::{ObjectSource, reader};
+use super::table::Contents;
+use super::watch::{Watch, Watcher};
 use super::{RemoteError, RemoteOptions};
 use crate::wire::capability::Capability;
 use crate::wire::header::DATA_MAX;
@@ -12,7 +16,7 @@ use crate::wire::{CREDITS, HASHES_MAX, NAME_MAX, OBJECT_MAX, ObjectHash, sums};
 use larder_sys::io::Driver;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Data frames that a put leaves unanswered.
 const PUTS_AHEAD: usize = 8;
@@ -44,16 +48,48 @@ pub struct Client {
     connector: Arc<Connector>,
     /// `None` after a failure: the next call connects again.
     link: Mutex<Option<Link>>,
+    /// What readers hold, to be opened again when the node begins another life.
+    contents: Mutex<Vec<Weak<Contents>>>,
 }
 
 impl Client {
     /// Connects to a node.
     pub fn connect(options: &RemoteOptions) -> Result<Arc<Self>, RemoteError> {
         let (connector, link) = Connector::new(options)?;
-        Ok(Arc::new(Self {
+        let welcome = &link.welcome;
+        let most = welcome.mem_bytes.saturating_add(welcome.disk_bytes);
+        connector.health().begin(most, Begin::AtStart);
+        Ok(Self::with(connector, Some(link)))
+    }
+
+    /// A client of a node that need not be there yet: a [`Client::watch`] finds it.
+    pub fn later(options: &RemoteOptions) -> Arc<Self> {
+        Self::with(Connector::later(options), None)
+    }
+
+    fn with(connector: Connector, link: Option<Link>) -> Arc<Self> {
+        Arc::new(Self {
             connector: Arc::new(connector),
-            link: Mutex::new(Some(link)),
-        }))
+            link: Mutex::new(link),
+            contents: Mutex::default(),
+        })
+    }
+
+    /// Keeps asking the node whether it is there, and finds it again when it was gone, until what
+    /// comes back is dropped.
+    pub fn watch(self: &Arc<Self>) -> std::io::Result<Watch> {
+        let connector = Arc::clone(&self.connector);
+        let (health, clock) = (
+            Arc::clone(connector.health()),
+            Arc::clone(connector.clock()),
+        );
+        let start = (health.life() > 0).then(|| self.incarnation());
+        let watcher = Watcher::new((connector, Arc::clone(self) as _), (health, clock), start);
+        Watch::start(watcher, self.address())
+    }
+
+    pub fn health(&self) -> &Arc<Health> {
+        self.connector.health()
     }
 
     pub fn address(&self) -> &str {
@@ -93,12 +129,11 @@ impl Client {
     /// The node as it is now; fails if it does not answer or is another start of it.
     pub fn info(&self) -> Result<NodeInfo, RemoteError> {
         let stat = self.usage()?;
-        let used = stat.mem_used + stat.disk_used;
         Ok(NodeInfo {
             incarnation: self.incarnation(),
             mem_bytes: stat.mem_bytes,
             disk_bytes: stat.disk_bytes,
-            free_bytes: (stat.mem_bytes + stat.disk_bytes).saturating_sub(used),
+            free_bytes: free_bytes(&stat),
         })
     }
 
@@ -259,7 +294,18 @@ impl Client {
         let capabilities = opened
             .map(|(found, &hash)| Ok((hash, found.ok_or_else(|| self.missing(hash))?)))
             .collect::<Result<Vec<_>, RemoteError>>()?;
-        open_reader(&self.connector, &capabilities)
+        let contents = Arc::new(Contents::new(&capabilities));
+        self.contents.lock().push(Arc::downgrade(&contents));
+        let channel = self.connector.channel()?;
+        Ok(reader(&self.connector, Some(channel), contents))
+    }
+
+    /// As [`Self::read_objects`] of what `known` reads elsewhere, from a node that need not be
+    /// there yet, nor have all of it when it comes.
+    pub fn read_later(&self, known: &ObjectSource) -> (Box<dyn Driver>, ObjectSource) {
+        let contents = Arc::new(known.contents().elsewhere());
+        self.contents.lock().push(Arc::downgrade(&contents));
+        reader(&self.connector, None, contents)
     }
 
     /// Address space of `bytes` at the node, for objects of the client's own.
@@ -274,6 +320,48 @@ impl Client {
         }
         Ok(Lent::new(Arc::clone(&self.connector), bytes))
     }
+
+    /// As [`Self::lend`] with all that the node has, of which there is nothing until it is there.
+    pub fn lend_later(&self) -> Arc<Lent> {
+        Lent::new(Arc::clone(&self.connector), 0)
+    }
+}
+
+impl Client {
+    /// Opens again what readers hold and `which` picks; `None` if the node does not answer.
+    fn reopen(&self, which: impl Fn(&Contents) -> bool) -> Option<()> {
+        let held: Vec<Arc<Contents>> = {
+            let mut held = self.contents.lock();
+            held.retain(|contents| contents.strong_count() > 0);
+            held.iter().filter_map(Weak::upgrade).collect()
+        };
+        for contents in held.iter().filter(|contents| which(contents)) {
+            contents.reopen(&self.open_each(contents.hashes()).ok()?);
+        }
+        Some(())
+    }
+}
+
+impl Returned for Client {
+    fn returned(&self, incarnation: u64) -> Option<u64> {
+        self.connector.adopt(incarnation);
+        // The connection of the life before.
+        *self.link.lock() = None;
+        let free = self.info().ok()?.free_bytes;
+        self.reopen(|_| true)?;
+        Some(free)
+    }
+
+    fn look_again(&self) {
+        let _ = self.reopen(|contents| !contents.is_whole());
+    }
+}
+
+/// Whatever a node says, this is a number to count with.
+const fn free_bytes(stat: &Stat) -> u64 {
+    let all = stat.mem_bytes.saturating_add(stat.disk_bytes);
+    let used = stat.mem_used.saturating_add(stat.disk_used);
+    all.saturating_sub(used)
 }
 
 fn check_name(name: &str) -> Result<(), RemoteError> {

@@ -6,12 +6,15 @@
 //! after the channel has given everything back, so a piece comes home when nothing writes it.
 
 mod job;
+mod line;
 
 mod reads;
 mod writes;
 
-use super::table::{Liveness, Objects};
-use crate::clock::{Clock, RealClock};
+use super::dial::Dial;
+use super::health::Health;
+use super::table::Objects;
+use crate::clock::Clock;
 use crate::units::Nanos;
 use crate::wire::header::{HEADER_BYTES, Header, Op as WireOp};
 use crate::wire::reply::Reply;
@@ -19,6 +22,8 @@ use crate::wire::request::{Check, GetRange, Request};
 use job::{Job, errno_of};
 use larder_sys::io::{Done, Driver, Errno, Op, Verb};
 use larder_sys::net::{Channel, Event, Incoming, Message, Outgoing, Targets};
+use line::Line;
+pub(crate) use line::Role;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -34,21 +39,24 @@ const PING_NS: u64 = 5_000_000_000;
 
 /// What a driver is made of.
 pub(super) struct Parts {
-    pub(super) channel: Box<dyn Channel>,
+    /// The first connection; without one the node has not been reached yet.
+    pub(super) channel: Option<Box<dyn Channel>>,
+    pub(super) role: Role,
     pub(super) objects: Objects,
     pub(super) check: Check,
     /// Bytes asked for and not received, above which the next range waits.
     pub(super) window: usize,
-    pub(super) liveness: Arc<Liveness>,
+    pub(super) dial: Arc<dyn Dial>,
+    pub(super) health: Arc<Health>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 /// See the module.
 pub(super) struct RemoteDriver {
-    channel: Box<dyn Channel>,
+    line: Line,
     objects: Objects,
     check: Check,
     window: usize,
-    liveness: Arc<Liveness>,
     jobs: HashMap<u64, Job>,
     next_id: u64,
     /// Ranges that have not been asked for.
@@ -69,21 +77,20 @@ pub(super) struct RemoteDriver {
     arrived: Vec<u64>,
     unsent: usize,
     events: Vec<Event>,
-    clock: RealClock,
+    clock: Arc<dyn Clock>,
     spoke_at: Nanos,
     notes: Vec<String>,
 }
 
 impl RemoteDriver {
     pub(super) fn new(parts: Parts) -> Self {
-        let clock = RealClock::new();
-        let spoke_at = clock.now();
+        let spoke_at = parts.clock.now();
+        let around = (parts.dial, parts.health, Arc::clone(&parts.clock));
         Self {
-            channel: parts.channel,
+            line: Line::new(parts.channel, parts.role, around),
             objects: parts.objects,
             check: parts.check,
             window: parts.window,
-            liveness: parts.liveness,
             jobs: HashMap::new(),
             next_id: 1,
             ranges: VecDeque::new(),
@@ -96,7 +103,7 @@ impl RemoteDriver {
             arrived: Vec::new(),
             unsent: 0,
             events: Vec::new(),
-            clock,
+            clock: parts.clock,
             spoke_at,
             notes: Vec::new(),
         }
@@ -121,12 +128,12 @@ impl RemoteDriver {
     fn send(&mut self, tag: u64, message: Message) {
         self.unsent += 1;
         self.spoke_at = self.clock.now();
-        self.channel.send(tag, message);
+        self.line.send(tag, message);
     }
 
     /// Keeps a receive posted: it brings what comes next, or the news that the node is gone.
     fn receive_header(&mut self) {
-        if !self.header_posted && !self.liveness.is_lost() {
+        if !self.header_posted && self.line.is_up() {
             self.header_posted = true;
             let target = Incoming::Owned(vec![0; HEADER_BYTES]);
             self.receive(Targets::from_iter([target]));
@@ -135,15 +142,18 @@ impl RemoteDriver {
 
     fn receive(&mut self, targets: Targets) {
         self.posted += 1;
-        self.channel.receive(targets);
+        self.line.receive(targets);
     }
 
     fn start_queued(&mut self) {
-        if self.liveness.is_lost() {
+        if self.line.must_cut(!self.jobs.is_empty()) {
+            self.lose();
+        }
+        if !self.line.is_up() {
             return;
         }
         let silent = self.clock.now().since(self.spoke_at);
-        if silent > PING_NS && self.objects.lends() {
+        if silent > PING_NS && self.line.role() == Role::Writer {
             self.ask(0, &Request::Ping);
         }
         self.ask_ranges();
@@ -179,8 +189,25 @@ impl RemoteDriver {
 
     /// The connection cannot be used any more.
     fn lose(&mut self) {
-        self.liveness.lose();
-        self.channel.shut();
+        if self.line.is_up() && self.line.role() == Role::Writer {
+            self.objects.lose();
+        }
+        self.line.cut();
+    }
+
+    /// The connection is up, or has been made anew.
+    fn is_reached(&mut self) -> bool {
+        if self.line.is_up() {
+            return true;
+        }
+        // What is under way belongs to the connection before.
+        let is_wanted = self.jobs.is_empty() && self.objects.may_dial();
+        if !is_wanted || !self.line.redial() {
+            return false;
+        }
+        (self.header, self.header_posted) = (None, false);
+        (self.posted, self.unsent, self.asked) = (0, 0, 0);
+        true
     }
 
     /// Takes a whole receive; `None` if the node talks nonsense.
@@ -289,11 +316,12 @@ impl RemoteDriver {
 
     /// Once the channel has given everything back, nothing that was asked will be answered.
     fn give_up_jobs(&mut self) {
-        if !self.liveness.is_lost() || self.posted > 0 || self.unsent > 0 {
+        if self.line.is_up() || self.posted > 0 || self.unsent > 0 || self.jobs.is_empty() {
             return;
         }
         self.ranges.clear();
         self.waiting.clear();
+        let errno = self.line.errno(Errno::ECONNRESET);
         let jobs = std::mem::take(&mut self.jobs);
         for job in jobs.into_values() {
             let (tag, verb) = match job {
@@ -312,17 +340,14 @@ impl RemoteDriver {
                     continue;
                 }
             };
-            self.finish(tag, verb, Err(Errno::ECONNRESET));
+            self.finish(tag, verb, Err(errno));
         }
     }
 }
 
 impl Driver for RemoteDriver {
     fn name(&self) -> &'static str {
-        match self.channel.name() {
-            "io_uring" => "tcp on io_uring",
-            _ => "tcp on socket threads",
-        }
+        self.line.name()
     }
 
     fn notes(&self) -> &[String] {
@@ -337,8 +362,14 @@ impl Driver for RemoteDriver {
         if self.jobs.len() + self.at_once.len() >= DEPTH {
             return Err(op);
         }
-        if self.liveness.is_lost() {
-            self.finish(op.tag, op.verb, Err(Errno::ENOTCONN));
+        if !self.is_reached() {
+            // A node that has nothing of ours need not be waited for.
+            let errno = if self.objects.may_dial() {
+                self.line.errno(Errno::ENOTCONN)
+            } else {
+                Errno::ENOTCONN
+            };
+            self.finish(op.tag, op.verb, Err(errno));
             return Ok(());
         }
         match op.verb {
@@ -357,7 +388,7 @@ impl Driver for RemoteDriver {
 
     fn flush(&mut self) -> io::Result<()> {
         self.start_queued();
-        self.channel.flush();
+        self.line.flush();
         Ok(())
     }
 
@@ -370,12 +401,12 @@ impl Driver for RemoteDriver {
         };
         let mut events = std::mem::take(&mut self.events);
         loop {
-            self.channel.reap(&mut events, wait);
+            self.line.reap(&mut events, wait);
             let is_quiet = events.is_empty();
             events.drain(..).for_each(|event| self.handle(event));
             self.receive_header();
             if !self.arrived.is_empty() {
-                self.channel.flush();
+                self.line.flush();
                 self.finish_reads();
             }
             self.give_up_jobs();
@@ -388,12 +419,12 @@ impl Driver for RemoteDriver {
             }
         }
         self.events = events;
-        self.channel.flush();
+        self.line.flush();
         done.append(&mut self.at_once);
         Ok(())
     }
 
     fn waker(&self) -> Waker {
-        self.channel.waker()
+        self.line.waker()
     }
 }

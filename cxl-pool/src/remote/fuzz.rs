@@ -1,8 +1,11 @@
 //! A door for fuzzers: whatever a node answers, every operation completes and brings its piece
 //! home.
 
-use super::driver::{Parts, RemoteDriver};
-use super::table::{Liveness, Objects};
+use super::dial::{Dial, Dialled, Unreached};
+use super::driver::{Parts, RemoteDriver, Role};
+use super::health::Health;
+use super::table::{Contents, Objects};
+use crate::clock::{Clock, RealClock};
 use crate::wire::ObjectHash;
 use crate::wire::capability::{Claim, Signer};
 use crate::wire::fuzz::Script;
@@ -17,6 +20,19 @@ use std::time::Duration;
 /// Bytes of the object that is read.
 pub const LEN: u64 = 3 * 4096;
 
+/// Nobody is reached a second time.
+struct Nobody;
+
+impl Dial for Nobody {
+    fn dial(&self) -> Result<Dialled, Unreached> {
+        Err(Unreached::Refused)
+    }
+
+    fn seed(&self) -> u64 {
+        0
+    }
+}
+
 /// Takes `data` as all that a node ever answers to two reads; how many of them succeeded. Their
 /// request ids are 1 and 2.
 pub fn driver(data: &[u8]) -> usize {
@@ -27,12 +43,17 @@ pub fn driver(data: &[u8]) -> usize {
         crc: 0,
         tenant: 0,
     });
+    let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
+    let contents = Contents::new(&[(ObjectHash::of(b""), capability)]);
     let mut driver = RemoteDriver::new(Parts {
-        channel: Box::new(Script::new(data)),
-        objects: Objects::Content(Arc::from([(ObjectHash::of(b""), capability)])),
+        channel: Some(Box::new(Script::new(data))),
+        role: Role::Reader,
+        objects: Objects::Content(Arc::new(contents)),
         check: Check::Crc,
         window: 1 << 20,
-        liveness: Arc::new(Liveness::default()),
+        dial: Arc::new(Nobody),
+        health: Health::new(Arc::clone(&clock)),
+        clock,
     });
     let Ok(mapping) = Mapping::new(LEN) else {
         return 0;

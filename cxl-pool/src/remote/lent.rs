@@ -9,35 +9,73 @@
 //! 4. Reads of any range inside it, through any driver of the same `Lent`.
 //! 5. `Verb::Free` at `offset` frees it; the extent can be expected anew.
 //!
-//! What was written belongs to the connection of the driver that wrote it and goes with it.
+//! What was written belongs to the connection of the driver that wrote it and goes with it. When
+//! the node has begun another life, [`Lent::renew`] starts over with nothing in it.
 
 use super::RemoteError;
-use super::driver::{Parts, RemoteDriver};
+use super::driver::{Parts, RemoteDriver, Role};
+use super::health::{Health, Standing};
 use super::link::Connector;
-use super::table::{Entries, Entry, EntryState, Liveness, Objects};
+use super::table::{Entry, EntryState, Loan, Objects};
 use crate::source::Source;
 use crate::wire::OBJECT_MAX;
 use larder_sys::file::FileError;
 use larder_sys::io::Driver;
 use larder_sys::space::Space;
-use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Addresses of a loan that may grow: more than any node lends.
+const ADDRESSES: u64 = 1 << 46;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Lent {
     connector: Arc<Connector>,
     space: Arc<Space>,
-    entries: Arc<Mutex<Entries>>,
+    loan: Arc<Loan>,
 }
 
 impl Lent {
     pub(super) fn new(connector: Arc<Connector>, bytes: u64) -> Arc<Self> {
+        let loan = Loan::default();
+        loan.capacity.store(bytes, Ordering::Release);
+        loan.stands.store(bytes > 0, Ordering::Release);
         Arc::new(Self {
             connector,
-            space: Space::counted(bytes),
-            entries: Arc::default(),
+            space: Space::counted(ADDRESSES),
+            loan: Arc::new(loan),
         })
+    }
+
+    /// What is lent is there; `false` from the loss of the connection that wrote it until
+    /// [`Self::renew`].
+    pub fn stands(&self) -> bool {
+        self.loan.stands.load(Ordering::Acquire)
+    }
+
+    /// Bytes that may be used in this life.
+    pub fn capacity(&self) -> u64 {
+        self.loan.capacity.load(Ordering::Acquire)
+    }
+
+    pub fn health(&self) -> &Arc<Health> {
+        self.connector.health()
+    }
+
+    /// Begins anew with what the node lends now; `false` if the node is not there. The caller has
+    /// freed every extent of the space.
+    pub fn renew(&self) -> bool {
+        let health = self.connector.health();
+        if self.stands() || health.standing() != Standing::Alive || self.space.used_bytes() > 0 {
+            return false;
+        }
+        self.loan.entries.lock().clear();
+        self.loan
+            .capacity
+            .store(health.free_bytes(), Ordering::Release);
+        self.loan.stands.store(true, Ordering::Release);
+        true
     }
 
     /// Host and port of the node.
@@ -53,14 +91,14 @@ impl Lent {
     /// Tells that an object of `len` bytes will stand at `offset`.
     pub fn expect(&self, offset: u64, len: u64) -> Result<(), RemoteError> {
         let end = offset.saturating_add(len);
-        if len == 0 || len > OBJECT_MAX || end > self.space.len() {
+        if len == 0 || len > OBJECT_MAX || end > self.capacity() {
             return Err(RemoteError::Range {
                 what: "the end of an object",
                 value: end,
-                max: self.space.len().min(offset.saturating_add(OBJECT_MAX)),
+                max: self.capacity().min(offset.saturating_add(OBJECT_MAX)),
             });
         }
-        let mut entries = self.entries.lock();
+        let mut entries = self.loan.entries.lock();
         let before = entries.range(..end).next_back();
         if let Some((&start, entry)) = before
             && start + entry.len > offset
@@ -79,30 +117,32 @@ impl Lent {
     /// A driver that writes, seals and frees; also reads. File 0. It has a connection of its own,
     /// and what it writes is freed with it.
     pub fn writer(&self) -> Result<Box<dyn Driver>, RemoteError> {
-        self.driver(&Arc::default())
+        self.driver(Role::Writer)
     }
 
     /// A driver that reads what was sealed. File 0. It has a connection of its own.
     pub fn reader(&self) -> Result<(Box<dyn Driver>, LentSource), RemoteError> {
-        let liveness = Arc::default();
-        let driver = self.driver(&liveness)?;
         let source = LentSource {
             len: self.space.len(),
             address: self.connector.address().to_owned(),
-            liveness,
         };
-        Ok((driver, source))
+        Ok((self.driver(Role::Reader)?, source))
     }
 
-    fn driver(&self, liveness: &Arc<Liveness>) -> Result<Box<dyn Driver>, RemoteError> {
+    fn driver(&self, role: Role) -> Result<Box<dyn Driver>, RemoteError> {
         let options = self.connector.options();
-        let channel = self.connector.channel()?;
+        // A node that has not been reached yet is dialled when it is there.
+        let is_there = self.connector.health().life() > 0;
+        let channel = is_there.then(|| self.connector.channel()).transpose()?;
         Ok(Box::new(RemoteDriver::new(Parts {
             channel,
-            objects: Objects::Lent(Arc::clone(&self.entries)),
+            role,
+            objects: Objects::Lent(Arc::clone(&self.loan)),
             check: options.check,
             window: options.window,
-            liveness: Arc::clone(liveness),
+            dial: Arc::clone(&self.connector) as _,
+            health: Arc::clone(self.connector.health()),
+            clock: Arc::clone(self.connector.clock()),
         })))
     }
 }
@@ -112,7 +152,6 @@ impl Lent {
 pub struct LentSource {
     len: u64,
     address: String,
-    liveness: Arc<Liveness>,
 }
 
 impl Source for LentSource {
@@ -124,7 +163,8 @@ impl Source for LentSource {
         self.len
     }
 
+    /// Every answer of the node is to a capability for what was committed.
     fn check(&self, _file: u32) -> Result<(), FileError> {
-        self.liveness.check(&self.address)
+        Ok(())
     }
 }

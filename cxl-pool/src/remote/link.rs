@@ -1,31 +1,60 @@
 //! A connection that has shaken hands, and blocking calls on it.
 
+use super::dial::{Dial, Dialled, Unreached};
+use super::health::Health;
 use super::{RemoteError, RemoteOptions};
+use crate::clock::{Clock, RealClock};
 use crate::wire::WireError;
 use crate::wire::auth::{Side, TokenKey};
 use crate::wire::header::{HEADER_BYTES, Header};
 use crate::wire::reply::{Refusal, Reply, Welcome};
 use crate::wire::request::Request;
 use larder_sys::net::{Channel, open_channel, socket};
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-/// Makes connections to one start of a node.
-#[derive(Debug)]
+/// Longest wait of a dial for each answer.
+const DIAL_WAIT: Duration = Duration::from_secs(1);
+
+/// Makes connections to a node: to one start of it, until it is told of another.
 pub(super) struct Connector {
     options: RemoteOptions,
-    incarnation: u64,
+    incarnation: AtomicU64,
+    health: Arc<Health>,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Connector");
+        shown
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Connector {
     /// Connects for the first time.
     pub(super) fn new(options: &RemoteOptions) -> Result<(Self, Link), RemoteError> {
-        let link = Link::open(options)?;
-        let connector = Self {
-            options: options.clone(),
-            incarnation: link.welcome.incarnation,
-        };
+        let link = Link::open(options, options.timeout)?;
+        let connector = Self::later(options);
+        connector.adopt(link.welcome.incarnation);
         Ok((connector, link))
+    }
+
+    /// For a node that need not be there yet.
+    pub(super) fn later(options: &RemoteOptions) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
+        Self {
+            options: options.clone(),
+            incarnation: AtomicU64::new(0),
+            health: Health::new(Arc::clone(&clock)),
+            clock,
+        }
     }
 
     pub(super) fn address(&self) -> &str {
@@ -36,14 +65,27 @@ impl Connector {
         &self.options
     }
 
-    pub(super) const fn incarnation(&self) -> u64 {
-        self.incarnation
+    pub(super) const fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    pub(super) const fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    pub(super) fn incarnation(&self) -> u64 {
+        self.incarnation.load(Ordering::Acquire)
+    }
+
+    /// Connections are to this start of the node from now on.
+    pub(super) fn adopt(&self, incarnation: u64) {
+        self.incarnation.store(incarnation, Ordering::Release);
     }
 
     /// Another connection, past the handshake.
     pub(super) fn link(&self) -> Result<Link, RemoteError> {
-        let link = Link::open(&self.options)?;
-        if link.welcome.incarnation == self.incarnation {
+        let link = Link::open(&self.options, self.options.timeout)?;
+        if link.welcome.incarnation == self.incarnation() {
             Ok(link)
         } else {
             let address = self.options.address.clone();
@@ -53,7 +95,10 @@ impl Connector {
 
     /// Another connection as a channel.
     pub(super) fn channel(&self) -> Result<Box<dyn Channel>, RemoteError> {
-        let link = self.link()?;
+        self.channel_of(self.link()?)
+    }
+
+    fn channel_of(&self, link: Link) -> Result<Box<dyn Channel>, RemoteError> {
         let fail = |error| RemoteError::Connect {
             address: self.options.address.clone(),
             error,
@@ -62,6 +107,46 @@ impl Connector {
         link.stream.set_write_timeout(None).map_err(fail)?;
         open_channel(link.stream, self.options.transport).map_err(fail)
     }
+}
+
+impl Dial for Connector {
+    fn dial(&self) -> Result<Dialled, Unreached> {
+        let dialled = Link::open(&self.options, self.options.timeout.min(DIAL_WAIT));
+        let dialled = dialled.and_then(|link| {
+            let incarnation = link.welcome.incarnation;
+            let lease = Duration::from_millis(link.welcome.lease_ms.into());
+            let channel = self.channel_of(link)?;
+            Ok(Dialled {
+                channel,
+                incarnation,
+                lease,
+            })
+        });
+        dialled.map_err(|error| match error {
+            RemoteError::Connect { error, .. } | RemoteError::Lost { error, .. }
+                if is_silence(&error) =>
+            {
+                Unreached::Silent
+            }
+            _ => Unreached::Refused,
+        })
+    }
+
+    fn seed(&self) -> u64 {
+        let bytes = self.options.address.bytes();
+        bytes.fold(0, |seed, byte| seed * 31 % 1_000_003 + u64::from(byte))
+    }
+}
+
+/// Nobody said no: the network may be cut, or the node paused.
+fn is_silence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::TimedOut
+            | io::ErrorKind::WouldBlock
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+    )
 }
 
 /// See the module.
@@ -85,15 +170,15 @@ enum LinkError {
 }
 
 impl Link {
-    /// Connects, proves the token and takes the node's proof.
-    pub(super) fn open(options: &RemoteOptions) -> Result<Self, RemoteError> {
+    /// Connects, proves the token and takes the node's proof, waiting `wait` for each answer.
+    fn open(options: &RemoteOptions, wait: Duration) -> Result<Self, RemoteError> {
         let address = options.address.clone();
         let fail = |error| RemoteError::Connect {
             address: options.address.clone(),
             error,
         };
-        let stream = socket::connect(&address, options.timeout).map_err(fail)?;
-        let limit = Some(options.timeout);
+        let stream = socket::connect(&address, wait).map_err(fail)?;
+        let limit = Some(wait);
         stream.set_read_timeout(limit).map_err(fail)?;
         stream.set_write_timeout(limit).map_err(fail)?;
         let nonce = larder_sys::random::secret().map_err(fail)?;

@@ -1,56 +1,71 @@
 //! Content of a node as files: file `i` is the `i`-th object, read only.
 
-use super::RemoteError;
-use super::driver::{Parts, RemoteDriver};
+use super::driver::{Parts, RemoteDriver, Role};
 use super::link::Connector;
-use super::table::{Liveness, Objects};
+use super::table::{Contents, Objects};
 use crate::source::Source;
-use crate::wire::ObjectHash;
-use crate::wire::capability::Capability;
 use larder_sys::file::FileError;
 use larder_sys::io::Driver;
+use larder_sys::net::Channel;
 use std::sync::Arc;
 
 /// The source of a driver that reads content.
 #[derive(Clone, Debug)]
 pub struct ObjectSource {
-    objects: Arc<[(ObjectHash, Capability)]>,
+    contents: Arc<Contents>,
     address: String,
-    liveness: Arc<Liveness>,
+}
+
+impl ObjectSource {
+    /// The node has all of the content, in the life that it is in.
+    pub fn is_whole(&self) -> bool {
+        self.contents.is_whole()
+    }
+
+    /// Times that all of the content was opened: once at first, and once for every life of the node
+    /// in which it had it.
+    pub fn openings(&self) -> u64 {
+        self.contents.openings()
+    }
+
+    pub(super) fn contents(&self) -> &Contents {
+        &self.contents
+    }
 }
 
 impl Source for ObjectSource {
     fn name(&self, file: u32) -> String {
-        let (hash, _) = self.objects[file as usize];
+        let hash = self.contents.hashes()[file as usize];
         format!("object {hash} of tcp://{}", self.address)
     }
 
     fn file_len(&self, file: u32) -> u64 {
-        self.objects[file as usize].1.length
+        self.contents
+            .get(file)
+            .map_or(0, |capability| capability.length)
     }
 
+    /// Content never changes under its name, and every answer of the node is to a capability.
     fn check(&self, _file: u32) -> Result<(), FileError> {
-        self.liveness.check(&self.address)
+        Ok(())
     }
 }
 
-pub(super) fn open_reader(
-    connector: &Connector,
-    capabilities: &[(ObjectHash, Capability)],
-) -> Result<(Box<dyn Driver>, ObjectSource), RemoteError> {
-    let liveness = Arc::default();
-    let objects: Arc<[_]> = Arc::from(capabilities);
+pub(super) fn reader(
+    connector: &Arc<Connector>,
+    channel: Option<Box<dyn Channel>>,
+    contents: Arc<Contents>,
+) -> (Box<dyn Driver>, ObjectSource) {
     let driver = RemoteDriver::new(Parts {
-        channel: connector.channel()?,
-        objects: Objects::Content(Arc::clone(&objects)),
+        channel,
+        role: Role::Reader,
+        objects: Objects::Content(Arc::clone(&contents)),
         check: connector.options().check,
         window: connector.options().window,
-        liveness: Arc::clone(&liveness),
+        dial: Arc::clone(connector) as _,
+        health: Arc::clone(connector.health()),
+        clock: Arc::clone(connector.clock()),
     });
-    let source = ObjectSource {
-        objects,
-        address: connector.address().to_owned(),
-        liveness,
-    };
-    Ok((Box::new(driver), source))
+    let address = connector.address().to_owned();
+    (Box::new(driver), ObjectSource { contents, address })
 }

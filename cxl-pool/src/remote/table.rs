@@ -2,36 +2,86 @@
 
 use crate::wire::ObjectHash;
 use crate::wire::capability::Capability;
-use larder_sys::file::FileError;
 use larder_sys::io::Errno;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Whether a connection still stands, for those who do not own it.
-#[derive(Debug, Default)]
-pub(super) struct Liveness(AtomicBool);
+/// Content of a node, opened. Lengths are those of the names, whoever opens them.
+#[derive(Debug)]
+pub(super) struct Contents {
+    hashes: Box<[ObjectHash]>,
+    opened: Mutex<Arc<[Capability]>>,
+    /// The node had all of it when it was asked last.
+    is_whole: AtomicBool,
+    /// Times that all of it was opened.
+    openings: AtomicU64,
+}
 
-impl Liveness {
-    pub(super) fn is_lost(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-
-    pub(super) fn lose(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    /// Fails once the connection is lost. Objects never change; but a node that is gone holds
-    /// none, and one that was restarted is another. A connection is of one start of a node, so it
-    /// is enough to ask whether it stands.
-    pub(super) fn check(&self, address: &str) -> Result<(), FileError> {
-        if self.is_lost() {
-            let address = address.to_owned();
-            return Err(FileError::NodeLost { address });
+impl Contents {
+    pub(super) fn new(opened: &[(ObjectHash, Capability)]) -> Self {
+        Self {
+            hashes: opened.iter().map(|(hash, _)| *hash).collect(),
+            opened: Mutex::new(opened.iter().map(|(_, capability)| *capability).collect()),
+            is_whole: AtomicBool::new(true),
+            openings: AtomicU64::new(1),
         }
-        Ok(())
     }
+
+    /// The same content at a node that has not been asked for it.
+    pub(super) fn elsewhere(&self) -> Self {
+        Self {
+            hashes: self.hashes.clone(),
+            opened: Mutex::new(Arc::clone(&self.opened.lock())),
+            is_whole: AtomicBool::new(false),
+            openings: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn hashes(&self) -> &[ObjectHash] {
+        &self.hashes
+    }
+
+    pub(super) fn get(&self, file: u32) -> Option<Capability> {
+        self.opened.lock().get(file as usize).copied()
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole.load(Ordering::Acquire)
+    }
+
+    pub(super) fn openings(&self) -> u64 {
+        self.openings.load(Ordering::Acquire)
+    }
+
+    /// Takes what another start of the node opened. A node that lacks some of it, or gives it
+    /// another length, holds something else.
+    pub(super) fn reopen(&self, found: &[Option<Capability>]) {
+        let mut opened = self.opened.lock();
+        let is_same = |(found, known): (&Option<Capability>, &Capability)| {
+            found.filter(|found| found.length == known.length)
+        };
+        let pairs = found.iter().zip(opened.iter());
+        let again: Option<Arc<[Capability]>> = pairs.map(is_same).collect();
+        let again = again.filter(|again| again.len() == opened.len());
+        let is_whole = again.is_some();
+        if let Some(again) = again {
+            *opened = again;
+            self.openings.fetch_add(1, Ordering::AcqRel);
+        }
+        self.is_whole.store(is_whole, Ordering::Release);
+    }
+}
+
+/// What a node lends to one client, from one life to the next.
+#[derive(Debug, Default)]
+pub(super) struct Loan {
+    pub(super) entries: Mutex<Entries>,
+    /// Bytes that may be used.
+    pub(super) capacity: AtomicU64,
+    /// What was written is there: the connection that wrote it stands.
+    pub(super) stands: AtomicBool,
 }
 
 /// An object in the address space.
@@ -69,21 +119,31 @@ pub(super) enum Located {
 #[derive(Debug)]
 pub(super) enum Objects {
     /// One object for each file, read only.
-    Content(Arc<[(ObjectHash, Capability)]>),
+    Content(Arc<Contents>),
     /// One file: an address space with objects in it.
-    Lent(Arc<Mutex<Entries>>),
+    Lent(Arc<Loan>),
 }
 
 impl Objects {
-    /// The connection may own objects of the node.
-    pub(super) const fn lends(&self) -> bool {
-        matches!(self, Self::Lent(_))
+    /// The connection that wrote what is lent is lost, and all of that with it.
+    pub(super) fn lose(&self) {
+        if let Self::Lent(loan) = self {
+            loan.stands.store(false, Ordering::Release);
+        }
+    }
+
+    /// There is something that a new connection could be used for.
+    pub(super) fn may_dial(&self) -> bool {
+        match self {
+            Self::Content(contents) => contents.is_whole(),
+            Self::Lent(loan) => loan.stands.load(Ordering::Acquire),
+        }
     }
 
     fn lent(&self, file: u32) -> Result<&Mutex<Entries>, Errno> {
         match self {
             Self::Content(_) => Err(Errno::EROFS),
-            Self::Lent(entries) if file == 0 => Ok(entries),
+            Self::Lent(loan) if file == 0 => Ok(&loan.entries),
             Self::Lent(_) => Err(Errno::EBADF),
         }
     }
@@ -91,8 +151,8 @@ impl Objects {
     /// What stands at an offset.
     pub(super) fn locate(&self, file: u32, offset: u64) -> Result<Located, Errno> {
         if let Self::Content(content) = self {
-            let (_, capability) = content.get(file as usize).ok_or(Errno::EBADF)?;
-            return Ok(Located::Whole(*capability, offset));
+            let capability = content.get(file).ok_or(Errno::EBADF)?;
+            return Ok(Located::Whole(capability, offset));
         }
         let entries = self.lent(file)?.lock();
         let (&start, entry) = entries.range(..=offset).next_back().ok_or(Errno::ENOENT)?;

@@ -23,8 +23,6 @@ pub enum FileError {
     },
     #[error("sync {}: {errno}", path.display())]
     Sync { path: PathBuf, errno: Errno },
-    #[error("tcp://{address}: the node was lost or restarted; start again")]
-    NodeLost { address: String },
     #[error("{} changed while it was in use ({what}); start again", path.display())]
     Changed { path: PathBuf, what: &'static str },
 }

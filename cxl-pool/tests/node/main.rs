@@ -1,5 +1,6 @@
 //! A node and its clients over loopback, as their users see them.
 
+mod link;
 mod raw;
 mod support;
 
@@ -11,3 +12,4 @@ mod limits;
 mod lying;
 mod moves;
 mod mutation;
+mod watched;

@@ -132,13 +132,13 @@ fn tiers(session: &Session, tokens: usize) -> Vec<TierPlan> {
     )];
     let mut kv_left = kv - kv_fast;
     for (home, weights) in session.homes().iter().zip(session.homed_bytes()) {
-        let kv_here = kv_left.min(home.space.len());
+        let kv_here = kv_left.min(home.bytes());
         kv_left -= kv_here;
         let holds = [
             ("kv that has left", kv_here),
             ("weights that stream", weights),
         ];
-        plans.push(TierPlan::new(&home.name, Some(home.space.len()), &holds));
+        plans.push(TierPlan::new(&home.name, Some(home.bytes()), &holds));
     }
     let weights = session.manifest().weight_bytes();
     plans.push(TierPlan::new("origin", None, &[("all weights", weights)]));

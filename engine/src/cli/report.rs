@@ -24,6 +24,49 @@ pub(super) struct Probes {
     pub(super) memory: Option<f64>,
 }
 
+/// What became of a memory node during a run.
+#[derive(Debug, Serialize)]
+struct NodeReport {
+    address: String,
+    /// Times that it did not answer for a while.
+    suspected: u64,
+    /// Times that it was given up.
+    lost: u64,
+    /// Times that it came, or came back.
+    joined: u64,
+}
+
+impl NodeReport {
+    fn of(session: &Session) -> Vec<Self> {
+        let nodes = session.nodes().iter().map(|node| {
+            let counts = node.client.health().counts();
+            Self {
+                address: node.client.address().to_owned(),
+                suspected: counts.suspected,
+                lost: counts.lost,
+                joined: counts.joined,
+            }
+        });
+        nodes.collect()
+    }
+
+    /// What there is to say, if there is.
+    fn story(&self) -> Option<String> {
+        let times = |count: u64, what: &str| match count {
+            0 => None,
+            1 => Some(what.to_owned()),
+            count => Some(format!("{what} {count} times")),
+        };
+        let told = [
+            times(self.suspected, "silent for a while"),
+            times(self.lost, "lost"),
+            times(self.joined, "joined"),
+        ];
+        let told: Vec<String> = told.into_iter().flatten().collect();
+        (!told.is_empty()).then(|| told.join(", "))
+    }
+}
+
 /// What `run --json` prints.
 #[derive(Debug, Serialize)]
 pub(super) struct RunReport {
@@ -34,6 +77,9 @@ pub(super) struct RunReport {
     reused_tokens: usize,
     /// Tokens whose KV was computed again because it was lost.
     recomputed_tokens: usize,
+    /// Times that KV was lost.
+    kv_losses: usize,
+    nodes: Vec<NodeReport>,
     stop: String,
     ttft_ms: f64,
     decode_tok_s: Option<f64>,
@@ -204,6 +250,8 @@ impl RunReport {
             prompt_tokens,
             reused_tokens: made.reused,
             recomputed_tokens: made.recomputed,
+            kv_losses: made.losses,
+            nodes: NodeReport::of(session),
             stop: format!("{:?}", made.stop).to_lowercase(),
             ttft_ms: made.first_token.as_secs_f64() * 1e3,
             decode_tok_s,
@@ -232,6 +280,14 @@ impl RunReport {
         }
     }
 
+    fn node_rows(&self, table: &mut Table) {
+        for node in &self.nodes {
+            if let Some(story) = node.story() {
+                table.row(&format!("node {}", node.address), story);
+            }
+        }
+    }
+
     /// The table at the end of a run.
     pub(super) fn table(&self, budget: u64, weights: u64) -> String {
         let mut table = Table::default();
@@ -256,6 +312,7 @@ impl RunReport {
                 format!("{tokens} tokens, lost with their home"),
             );
         }
+        self.node_rows(&mut table);
         table.row("first token", format!("{:.0} ms", self.ttft_ms));
         table.row(
             "decode",

@@ -62,7 +62,8 @@ pub(super) fn parse_tier(text: &str, whole: impl FnOnce() -> u64) -> Result<Tier
     let second = fields.next_if(|field| !field.contains('=') && matches!(name, "nvme" | "hbm"));
     let given: Vec<(&str, &str)> = fields
         .map(|field| {
-            let flag = (field == "force").then_some((field, ""));
+            let is_flag = ["force", "join"].contains(&field);
+            let flag = is_flag.then_some((field, ""));
             let pair = flag.or_else(|| field.split_once('='));
             pair.ok_or_else(|| wrong(format!("'{field}' has no value")))
         })
@@ -151,13 +152,15 @@ impl Spec<'_> {
         let Options {
             token_file,
             is_forced,
+            may_join,
             limit,
             ..
-        } = self.options(&["token-file", "force", "limit"])?;
+        } = self.options(&["token-file", "force", "join", "limit"])?;
         Ok(TierSpec::Lower(LowerTier::Remote {
             address,
             token_file,
             is_forced,
+            may_join,
             limit,
         }))
     }
@@ -190,6 +193,7 @@ struct Options {
     node: Option<u32>,
     token_file: Option<PathBuf>,
     is_forced: bool,
+    may_join: bool,
     /// The rate that the tier's paths are held to.
     limit: Option<BytesPerSec>,
 }
@@ -216,6 +220,7 @@ fn read_options(text: &str, given: &[(&str, &str)], known: &[&str]) -> Result<Op
             }
             "token-file" => options.token_file = Some(value.into()),
             "force" => options.is_forced = true,
+            "join" => options.may_join = true,
             _ => {
                 let rate = parse_rate(value).map_err(|error| format!("--tier {text}: {error}"))?;
                 options.limit = BytesPerSec::new(rate);
@@ -259,6 +264,7 @@ mod tests {
                 address: address.to_owned(),
                 token_file: None,
                 is_forced: false,
+                may_join: false,
                 limit: None,
             })
         };

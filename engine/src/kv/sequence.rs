@@ -6,6 +6,7 @@
 use super::stream::{Place, Stream};
 use super::{KvError, KvLayout, SliceAt};
 use crate::home::Homes;
+use crate::supply::given_back;
 use larder_pool::spill::KeptRecord;
 use larder_pool::sys::lease::{AppendLease, ReadLease, SlotTable};
 use larder_pool::sys::space::{Extent, Space};
@@ -221,15 +222,18 @@ impl Sequence {
         }
     }
 
-    /// A move to or from home `home` failed; if that is gone, nothing more is asked of it.
+    /// A slice did not come from home `home`, which is unknown if the home was lost between steps.
+    /// If that is gone, nothing more is asked of it.
     fn failed(&self, home: Option<usize>, error: MoveError) -> KvError {
-        match home.filter(|_| error.is_lost()) {
-            Some(home) => {
-                self.homes.lose(home);
-                self.lost(&self.homes.list[home].name, &error.to_string())
-            }
-            None => error.into(),
+        let is_lost = home.is_none_or(|home| error.is_lost() || self.homes.is_lost(home));
+        if !is_lost {
+            return error.into();
         }
+        let name = home.map_or("its home", |home| {
+            self.homes.lose(home);
+            &self.homes.list[home].name
+        });
+        self.lost(name, &error.to_string())
     }
 
     fn full_error(&self) -> KvError {
@@ -295,7 +299,9 @@ impl Sequence {
         }
         let block = self.layout.slice(at);
         let home = self.homes.readable(block);
-        match self.stream.lease(&self.homes, &self.layout, at) {
+        let bytes = self.layout.slice_bytes;
+        let again = || given_back(&self.homes.mover, || self.space.alloc_high(bytes));
+        match self.stream.lease(&self.homes, &self.layout, at, again) {
             Ok(lease) => Ok(Some(lease)),
             Err(error) => Err(self.failed(home, error)),
         }

@@ -37,6 +37,9 @@ pub(super) struct Stream {
     pub(super) stall: Duration,
 }
 
+/// Time before a home that does not answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+
 const START: SliceAt = SliceAt { layer: 0, block: 0 };
 
 impl Stream {
@@ -101,16 +104,32 @@ impl Stream {
         self.behind.at.block += 1;
     }
 
+    /// Pins the oldest slice that has not been leased, sleeping until it is there; `again` gives
+    /// the memory of a move that failed.
     pub(super) fn lease(
         &mut self,
         homes: &Homes,
         layout: &KvLayout,
         at: SliceAt,
+        again: impl Fn() -> Option<Extent>,
     ) -> Result<ReadLease, MoveError> {
         let slot = slot_of(layout.slice(at));
         let was_ready = homes.mover.table().state(slot) == State::Ready;
         let start = Instant::now();
-        let lease = homes.mover.wait(slot)?;
+        let lease = loop {
+            let error = match homes.mover.wait(slot) {
+                Ok(lease) => break lease,
+                Err(error) => error,
+            };
+            let block = layout.slice(at);
+            if !error.is_unanswered() || !homes.has(block) {
+                return Err(error);
+            }
+            // It is nowhere else: asked for again until its home answers or is gone.
+            homes.mover.rest(ASK_AGAIN);
+            let frame = again();
+            homes.fetch(block, Class::Demand, 0, frame.ok_or(error)?);
+        };
         if !was_ready {
             self.stall += start.elapsed();
         }
@@ -149,6 +168,8 @@ impl Stream {
             let slot = slot_of(layout.slice(place.at));
             match homes.mover.wait(slot) {
                 Ok(lease) => drop(lease),
+                // Whoever asks for it again will see.
+                Err(error) if error.is_lost() || error.is_unanswered() => {}
                 Err(error) => outcome = Err(error),
             }
             drop(homes.mover.table().evict(slot));

@@ -44,6 +44,9 @@ struct Text<'a> {
     count: usize,
 }
 
+/// Times that the KV of a text is computed again; a node that comes and goes takes no more.
+const LOSSES_MAX: usize = 16;
+
 /// What a path did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathUse {
@@ -59,6 +62,8 @@ pub struct Generated {
     pub stop: StopReason,
     /// Tokens of the prompt whose KV was kept from an earlier text.
     pub reused: usize,
+    /// Times that KV was lost.
+    pub losses: usize,
     /// Tokens whose KV was computed again because it was lost.
     pub recomputed: usize,
     /// From the call to the first token.
@@ -93,7 +98,8 @@ impl Session {
             count,
         };
         let mut logits = vec![0.0; self.manifest.config.vocab];
-        let (mut sequence, reused) = self.start(&text, &[], &mut logits)?;
+        let mut losses = 0;
+        let (mut sequence, reused) = self.start(&text, &[], &mut logits, &mut losses)?;
 
         let mut made = Generated {
             tokens: Vec::with_capacity(count),
@@ -103,6 +109,7 @@ impl Session {
                 StopReason::Count
             },
             reused,
+            losses,
             recomputed: 0,
             first_token: start.elapsed(),
             decode: Duration::ZERO,
@@ -149,12 +156,13 @@ impl Session {
     ) -> Result<(), SessionError> {
         let token = *made.tokens.last().expect("a token was made");
         match self.decode(sequence, token, logits) {
-            Err(SessionError::Kv(KvError::Lost { .. })) => {
+            Err(SessionError::Kv(KvError::Lost { .. })) if made.losses < LOSSES_MAX => {
+                made.losses += 1;
                 made.recomputed += sequence.len();
                 // What is left of it makes room.
                 let empty = self.sequence(0, &self.prefill_of(1, 1), false);
                 drop(std::mem::replace(sequence, empty));
-                (*sequence, _) = self.start(text, &made.tokens, logits)?;
+                (*sequence, _) = self.start(text, &made.tokens, logits, &mut made.losses)?;
             }
             outcome => outcome?,
         }
@@ -182,15 +190,15 @@ impl Session {
     /// The KV of a text after `made` generated tokens, and how many tokens of the prompt were kept
     /// from before; the logits of its last token stand in `logits`. What is computed again is
     /// computed by the kernels that made it first, so it is the same bit for bit. KV that is lost
-    /// meanwhile is started over, once for every home that can be lost.
+    /// meanwhile is started over, [`LOSSES_MAX`] times in all.
     fn start(
         &mut self,
         text: &Text<'_>,
         made: &[u32],
         logits: &mut [f32],
+        losses: &mut usize,
     ) -> Result<(Sequence, usize), SessionError> {
         let tokens = text.prompt.len() + text.count.saturating_sub(1);
-        let mut lost = 0;
         loop {
             let mut prefill = self.prefill_of(text.prompt.len(), 1);
             let mut sequence = self.sequence(tokens, &prefill, self.has_prefix(text.names));
@@ -205,8 +213,8 @@ impl Session {
             };
             match run() {
                 Ok(()) => return Ok((sequence, prefill.start)),
-                Err(SessionError::Kv(KvError::Lost { .. })) if lost < self.homes.list.len() => {
-                    lost += 1;
+                Err(SessionError::Kv(KvError::Lost { .. })) if *losses < LOSSES_MAX => {
+                    *losses += 1;
                 }
                 Err(error) => return Err(error),
             }
@@ -282,6 +290,7 @@ impl Session {
         tokens: &[u32],
         logits: LogitRows,
     ) -> Result<(), KvError> {
+        self.stager.supply().look_after();
         let mut machine = Machine {
             manifest: &self.manifest,
             backend: self.backend.as_mut(),

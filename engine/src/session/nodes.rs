@@ -2,7 +2,7 @@
 
 use crate::manifest::{Container, Manifest, ModelError};
 use crate::session::{LowerTier, SessionOptions};
-use larder_pool::remote::{Client, NamedModel, ObjectHash, RemoteError, RemoteOptions};
+use larder_pool::remote::{Client, NamedModel, ObjectHash, RemoteError, RemoteOptions, Watch};
 use larder_pool::units::BytesPerSec;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,14 +30,18 @@ pub enum NodesError {
         one: String,
         other: String,
     },
+    #[error("start a thread that watches a node: {0}")]
+    Watch(std::io::Error),
     #[error(transparent)]
     Model(#[from] ModelError),
 }
 
-/// A connected node.
+/// A node of a session, connected to or still to come.
 #[derive(Clone)]
 pub struct NodeLink {
     pub client: Arc<Client>,
+    /// Asks it all the time whether it is there; `None` where one answer is enough.
+    pub watch: Option<Arc<Watch>>,
     pub limit: Option<BytesPerSec>,
     pub is_forced: bool,
 }
@@ -50,8 +54,19 @@ pub struct Nodes {
     pub origins: Vec<usize>,
 }
 
+impl NodeLink {
+    /// The node has been reached.
+    fn is_there(&self) -> bool {
+        self.client.health().life() > 0
+    }
+}
+
 /// Connects to the node at `address`.
 pub fn connect(address: &str, token_file: Option<&Path>) -> Result<Arc<Client>, NodesError> {
+    Ok(Client::connect(&remote_options(address, token_file)?)?)
+}
+
+fn remote_options(address: &str, token_file: Option<&Path>) -> Result<RemoteOptions, NodesError> {
     let mut options = RemoteOptions::new(address);
     if let Some(path) = token_file {
         let text = std::fs::read_to_string(path).map_err(|error| NodesError::Token {
@@ -60,7 +75,7 @@ pub fn connect(address: &str, token_file: Option<&Path>) -> Result<Arc<Client>, 
         })?;
         options.token = Some(text.trim().to_owned());
     }
-    Ok(Client::connect(&options)?)
+    Ok(options)
 }
 
 impl Nodes {
@@ -72,13 +87,20 @@ impl Nodes {
                 address,
                 token_file,
                 is_forced,
+                may_join,
                 limit,
             } = tier
             else {
                 continue;
             };
+            let remote = remote_options(address, token_file.as_deref())?;
+            let client = match Client::connect(&remote) {
+                Err(error) if *may_join && error.is_lost() => Client::later(&remote),
+                client => client?,
+            };
             links.push(NodeLink {
-                client: connect(address, token_file.as_deref())?,
+                watch: Some(Arc::new(client.watch().map_err(NodesError::Watch)?)),
+                client,
                 limit: *limit,
                 is_forced: *is_forced,
             });
@@ -97,6 +119,9 @@ impl Nodes {
         }
         let mut found: Option<(usize, ObjectHash)> = None;
         for (index, link) in self.links.iter().enumerate() {
+            if !link.is_there() {
+                continue;
+            }
             let Some(hash) = link.client.resolve(name)? else {
                 continue;
             };
@@ -120,7 +145,7 @@ impl Nodes {
         }
         let Some((index, hash)) = found else {
             let mut models = Vec::new();
-            for link in &self.links {
+            for link in self.links.iter().filter(|link| link.is_there()) {
                 models.extend(link.client.names()?);
             }
             return Err(no_model(name, &models));

@@ -15,7 +15,7 @@ use crate::session::resolve::{SessionOptions, resolve};
 use crate::session::tiers::Tiers;
 use crate::session::{Session, SessionError, SpillHome};
 use crate::stager::Stager;
-use crate::supply::Supply;
+use crate::supply::{Replica, Supply};
 use larder_cpu::{Kernels, Pool};
 use larder_pool::clock::RealClock;
 use larder_pool::mover::Mover;
@@ -23,7 +23,7 @@ use larder_pool::spill::Spill;
 use larder_pool::sys::mapping::Mapping;
 use larder_pool::sys::space::Space;
 use larder_pool::table::block_table;
-use larder_pool::units::{BlockId, PathId};
+use larder_pool::units::BlockId;
 use std::sync::Arc;
 
 impl Session {
@@ -60,6 +60,7 @@ impl Session {
         let spill = tiers.spill.map(|folder| SpillHome::new(folder, &homes));
         let rates = (tiers.origin_rate, tiers.weight_rates.as_slice());
         let packed = matches!(manifest.origin, Origin::Objects(_));
+        let origins = tiers.origins.len();
         let model = (&*manifest, tiers.origins);
         let supply = open_supply(model, &layout, &homes, packed.then_some(rates));
 
@@ -71,11 +72,7 @@ impl Session {
             .expect("the layout keeps the work area free");
         let rope = manifest.config.rope.clone();
         let cpu = CpuBackend::new(kernels, resolved.shape.clone(), rope, fast.key.clone());
-        let mut backend: Box<dyn Backend> = if fast.key.is_some() {
-            Box::new(SimBackend::new(cpu))
-        } else {
-            Box::new(cpu)
-        };
+        let mut backend = on_tier(cpu, &fast);
         backend.set_work(work);
         let gather_block = BlockId::new((weights + slices) as u32);
         let mut gatherer =
@@ -97,7 +94,8 @@ impl Session {
             files: tiers.files,
             spill,
             home_rates: tiers.rates,
-            origins: tiers.origins,
+            origins,
+            nodes: nodes.links.clone(),
             limits: tiers.limits,
             probed: vec![0; paths],
         };
@@ -106,17 +104,25 @@ impl Session {
     }
 }
 
+/// The backend that computes where the fast tier is.
+fn on_tier(cpu: CpuBackend, fast: &FastTier) -> Box<dyn Backend> {
+    if fast.key.is_some() {
+        Box::new(SimBackend::new(cpu))
+    } else {
+        Box::new(cpu)
+    }
+}
+
 /// Where the weights come from; of a packed model, with `rates` of the origin and the homes.
 fn open_supply(
-    (manifest, origins): (&Manifest, usize),
+    (manifest, origins): (&Manifest, Vec<Replica>),
     layout: &Layout,
     homes: &Homes,
     rates: Option<(f64, &[f64])>,
 ) -> Supply {
     let specs = manifest.blocks.iter();
     let specs = specs.map(|block| Arc::new(block.spec.clone())).collect();
-    let origins: Vec<PathId> = (0..origins).map(PathId::new).collect();
-    let supply = Supply::new(&origins, homes.clone(), specs);
+    let supply = Supply::new(origins, homes.clone(), specs);
     let Some((rate, rates)) = rates else {
         return supply;
     };

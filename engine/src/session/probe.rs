@@ -32,7 +32,8 @@ impl Session {
                 .list
                 .iter()
                 .position(|home| home.read == path.path);
-            let measured = home.filter(|_| path.limit.is_none());
+            // Of a node that is not there nothing can be measured.
+            let measured = home.filter(|&n| path.limit.is_none() && self.homes.answers(n));
             rates.push(match measured {
                 Some(home) => self.probe_home(home)?,
                 None => None,

@@ -52,8 +52,17 @@ pub enum LowerTier {
         address: String,
         token_file: Option<PathBuf>,
         is_forced: bool,
+        /// It need not be there at the start: it is used from when it comes.
+        may_join: bool,
         limit: Option<BytesPerSec>,
     },
+}
+
+impl LowerTier {
+    /// The tier is there, or nothing starts.
+    const fn is_certain(&self) -> bool {
+        !matches!(self, Self::Remote { may_join: true, .. })
+    }
 }
 
 /// What became of the options.
@@ -111,7 +120,7 @@ pub fn resolve(
             .iter()
             .any(|tensor| tensor.ty.block_elems() > 1);
     let mut needs = needs(manifest, work_shape(&shape, quantises), kv, context);
-    needs.kv_has_home = !options.lower.is_empty();
+    needs.kv_has_home = options.lower.iter().any(LowerTier::is_certain);
     let SessionOptions {
         origin_limit,
         prefill_rows,

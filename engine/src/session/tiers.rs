@@ -6,11 +6,14 @@ use crate::session::fast::FastTier;
 use crate::session::nodes::{NodeLink, Nodes};
 use crate::session::resolve::slower;
 use crate::session::{LowerTier, SessionError, SessionOptions};
+use crate::supply::Replica;
 use larder_pool::mover::PathParts;
+use larder_pool::remote::ObjectSource;
 use larder_pool::source::Files;
 use larder_pool::spill::Spill;
 use larder_pool::sys::driver::open_driver;
 use larder_pool::sys::file::SourceFile;
+use larder_pool::sys::io::Driver;
 use larder_pool::sys::space::Space;
 use larder_pool::table::HOMES_PER_BLOCK;
 use larder_pool::units::{BytesPerSec, PathId};
@@ -23,8 +26,8 @@ const REMOTE_GUESS: f64 = 2e9;
 /// See the module.
 pub(super) struct Tiers {
     pub(super) paths: Vec<PathParts>,
-    /// The first paths, which come from replicas of the model.
-    pub(super) origins: usize,
+    /// Replicas of the model; their paths are the first ones.
+    pub(super) origins: Vec<Replica>,
     pub(super) homes: Vec<Home>,
     /// Bandwidth of each home, and of the origin, as far as it is known before anything ran.
     pub(super) rates: Vec<f64>,
@@ -48,7 +51,7 @@ impl Tiers {
     ) -> Result<Self, SessionError> {
         let mut tiers = Self {
             paths: Vec::new(),
-            origins: 1,
+            origins: Vec::new(),
             homes: Vec::new(),
             rates: Vec::new(),
             origin_rate: 0.0,
@@ -110,7 +113,11 @@ impl Tiers {
         limit: Option<BytesPerSec>,
         fast: &FastTier,
     ) -> Result<(), SessionError> {
-        let lent = link.client.lend(link.client.info()?.free_bytes)?;
+        let lent = if link.client.health().life() > 0 {
+            link.client.lend(link.client.info()?.free_bytes)?
+        } else {
+            link.client.lend_later()
+        };
         let (reader, source) = lent.reader()?;
         let parts = |name, driver| -> Result<PathParts, SessionError> {
             Ok(PathParts {
@@ -147,6 +154,10 @@ impl Tiers {
                     .collect::<Result<Vec<_>, _>>()?;
                 self.origin_rate = limit.map_or(NVME_GUESS, BytesPerSec::get);
                 let (memory, bounce) = fast.landing()?;
+                self.origins.push(Replica {
+                    path: PathId::new(0),
+                    node: None,
+                });
                 self.paths.push(PathParts {
                     name: format!("origin>{}", fast.name),
                     driver: open_driver(self.files.clone(), &memory),
@@ -156,22 +167,48 @@ impl Tiers {
                 });
             }
             Origin::Objects(hashes) => {
-                self.origins = nodes.origins.len();
-                for (number, &node) in nodes.origins.iter().enumerate() {
-                    let link = &nodes.links[node];
+                let first = nodes.origins.iter().map(|&node| &nodes.links[node]);
+                for link in first {
+                    let (driver, source) = link.client.read_objects(hashes)?;
                     let limit = slower(limit, link.limit);
                     self.origin_rate += limit.map_or(REMOTE_GUESS, BytesPerSec::get);
-                    let (driver, source) = link.client.read_objects(hashes)?;
-                    self.paths.push(PathParts {
-                        name: format!("{}>{}", numbered("origin", number), fast.name),
-                        driver,
-                        source: Box::new(source),
-                        limit,
-                        bounce: fast.landing()?.1,
-                    });
+                    self.add_replica(link, limit, (driver, source), fast)?;
+                }
+                let known = self.origins.first().and_then(|first| first.node.clone());
+                let (_, known) = known.expect("a model that was opened has a node");
+                for link in nodes
+                    .links
+                    .iter()
+                    .filter(|link| link.client.health().life() == 0)
+                {
+                    let reader = link.client.read_later(&known);
+                    self.add_replica(link, slower(limit, link.limit), reader, fast)?;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Another replica of a packed model, at a node.
+    fn add_replica(
+        &mut self,
+        link: &NodeLink,
+        limit: Option<BytesPerSec>,
+        (driver, source): (Box<dyn Driver>, ObjectSource),
+        fast: &FastTier,
+    ) -> Result<(), SessionError> {
+        let number = self.origins.len();
+        self.origins.push(Replica {
+            path: PathId::new(self.paths.len()),
+            node: Some((Arc::clone(link.client.health()), source.clone())),
+        });
+        self.paths.push(PathParts {
+            name: format!("{}>{}", numbered("origin", number), fast.name),
+            driver,
+            source: Box::new(source),
+            limit,
+            bounce: fast.landing()?.1,
+        });
         Ok(())
     }
 
