@@ -1,13 +1,14 @@
 //! A lane: how callers and the thread of one path talk to each other.
 
 use crate::path::{Path, PathCounters};
+use crate::sync::{AtomicBool, Mutex};
 use crate::transfer::{Free, StoreWant, Want};
 use crate::units::BlockId;
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
+use std::vec::IntoIter;
 
 /// What a path thread is told.
 pub(super) enum Command {
@@ -100,20 +101,28 @@ impl LaneEnd {
 
     /// Drives `path` until it is told to stop or its driver fails.
     pub(super) fn serve(&self, path: &mut Path, idle: Duration) {
+        // Dropped after the guard: the moves of commands that were taken and not carried out end
+        // when the cause is known.
+        let mut taken = Vec::new().into_iter();
         let mut guard = EndGuard {
             end: self,
             cause: "its thread panicked".to_owned(),
         };
-        guard.cause = match self.drive(path, idle) {
+        guard.cause = match self.drive(path, idle, &mut taken) {
             Ok(()) => TOLD.to_owned(),
             Err(error) => error.to_string(),
         };
     }
 
-    fn drive(&self, path: &mut Path, idle: Duration) -> std::io::Result<()> {
+    fn drive(
+        &self,
+        path: &mut Path,
+        idle: Duration,
+        taken: &mut IntoIter<Command>,
+    ) -> std::io::Result<()> {
         loop {
-            let commands = std::mem::take(&mut self.0.inbox.lock().commands);
-            for command in commands {
+            *taken = std::mem::take(&mut self.0.inbox.lock().commands).into_iter();
+            for command in taken.by_ref() {
                 match command {
                     Command::Want(want) => path.want(want),
                     Command::Store(want) => path.store(want),
@@ -146,3 +155,6 @@ impl Drop for EndGuard<'_> {
         drop(left);
     }
 }
+
+#[cfg(all(test, feature = "explore"))]
+mod explore;
