@@ -13,6 +13,10 @@ mod tidy;
 
 mod bpf;
 
+mod explore;
+
+mod miri;
+
 mod ordinary;
 
 mod test;
@@ -41,6 +45,10 @@ struct Cli {
 enum Task {
     /// Checks formatting, lints, house rules and all tests: exactly what CI runs.
     Test(test::Args),
+    /// Runs the tests of slots, leases and queues under all schedules with a few switches.
+    Explore(explore::Args),
+    /// Runs the tests of the unsafe code under Miri, where the nightly toolchain has it.
+    Miri,
     /// Runs all tests as an ordinary user of a poor host: little memlock, no huge pages, no
     /// io_uring, a small /dev/shm, a checkout that is read-only.
     Ordinary,
@@ -76,6 +84,8 @@ fn main() -> ExitCode {
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Test(args) => test::run(&args),
+        Task::Explore(args) => explore::run(&args),
+        Task::Miri => miri::run(),
         Task::Ordinary => ordinary::run(),
         Task::Confine(args) => ordinary::confine(&args),
         Task::Demo => demo::run(),

@@ -6,12 +6,13 @@
 
 mod tools;
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use crate::tally::Tally;
-use crate::{bpf, cargo, checkout, ordinary, tidy};
+use crate::{bpf, cargo, checkout, explore, miri, ordinary, tidy};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -71,7 +72,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "warnings",
         ];
         let repeat = "cargo clippy --workspace --all-targets -- -D warnings";
-        stages.run("clippy", repeat, || cargo::run(&root, CLIPPY))?;
+        stages.run("clippy", repeat, || {
+            cargo::run(&root, CLIPPY)?;
+            explore::lint(&root)
+        })?;
     }
     let mut tally = Tally::default();
     const TEST: &[&str] = &[
@@ -88,9 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         cargo::count(&mut tests, &mut tally)
     });
     if result.is_ok() && args.names.is_empty() {
-        result = stages.run("ordinary", "cargo xtask ordinary", || {
-            ordinary::run_in(&root)
-        });
+        result = run_elsewhere(&root, &mut stages);
     }
     if result.is_ok() {
         stages.print();
@@ -100,4 +102,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     println!("{tally}");
     result
+}
+
+/// The same tests again where they are watched, or where a host gives less.
+fn run_elsewhere(root: &Path, stages: &mut Stages) -> Result<()> {
+    stages.run("ordinary", "cargo xtask ordinary", || {
+        ordinary::run_in(root)
+    })?;
+    stages.run("explore", "cargo xtask explore", || {
+        explore::run_in(root, &explore::Args::SHORT)
+    })?;
+    stages.run("miri", "cargo xtask miri", || miri::run_in(root))
 }
