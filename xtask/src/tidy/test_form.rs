@@ -17,9 +17,7 @@ fn check_attributes(file: &Source, findings: &mut Vec<Finding>) {
     for at in file.find("# [") {
         let inner = &file.tokens[at + 2..file.tokens[at + 1].close];
         let names = |word: &str| names(inner, word);
-        let (what, instead) = if is_for_miri(inner) {
-            continue;
-        } else if names("ignore") {
+        let (what, instead) = if names("ignore") {
             let instead = "print `skipped: reason` and return where a need is missing";
             ("an ignored test never runs", instead)
         } else if names("should_panic") {
@@ -48,12 +46,6 @@ fn names(attribute: &[Token], word: &str) -> bool {
     }
 }
 
-/// `cfg_attr(miri, ignore = "reason")`: what an interpreter cannot do, with its reason.
-fn is_for_miri(attribute: &[Token]) -> bool {
-    let texts: Vec<&str> = attribute.iter().map(|token| token.text.as_str()).collect();
-    texts.starts_with(&["cfg_attr", "(", "miri", ",", "ignore", "="])
-}
-
 fn check_sleeps(file: &Source, findings: &mut Vec<Finding>) {
     for module in ["thread", "time"] {
         for at in file.find(&format!("{module} :: sleep")) {
@@ -74,12 +66,9 @@ mod tests {
 
     #[test]
     fn tests_run_and_do_not_sleep() {
-        for good in [
-            "fn f() { thread::sleep(d); }\n#[cfg(test)] mod tests { #[test] fn ignore() {} }",
-            "#[test] #[cfg_attr(miri, ignore = \"no io_uring\")] fn f() {}",
-        ] {
-            assert_eq!(places(check, &[("x/src/lib.rs", good)]), [""; 0], "{good}");
-        }
+        let good =
+            "fn f() { thread::sleep(d); }\n#[cfg(test)] mod tests { #[test] fn ignore() {} }";
+        assert_eq!(places(check, &[("x/src/lib.rs", good)]), [""; 0]);
         for bad in [
             "#[test] #[ignore] fn f() {}",
             "#[test] #[ignore = \"slow\"] fn f() {}",
