@@ -112,6 +112,16 @@ pub fn run_checks(spec: &BlockSpec) -> (SmallVec<[RunCheck; 4]>, usize) {
     (checks, count)
 }
 
+/// The checksums of a block of one run whose bytes are `image`.
+pub fn sums_of(spec: &BlockSpec, image: &[u8]) -> Arc<[u32]> {
+    let (mut checks, count) = run_checks(spec);
+    let mut sums = vec![None; count];
+    let outcome = checks[0].feed(image, &mut sums);
+    debug_assert!(outcome.is_ok(), "nothing is known that could differ");
+    let whole: Option<Arc<[u32]>> = sums.into_iter().collect();
+    whole.expect("an image has every byte of its parts")
+}
+
 impl RunCheck {
     /// Bytes of the run fed so far.
     pub fn fed(&self) -> u64 {

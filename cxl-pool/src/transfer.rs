@@ -135,6 +135,17 @@ impl MoveError {
         }
     }
 
+    /// What was read cannot be had there, or is not what it should be; another replica may do.
+    pub const fn is_damage(&self) -> bool {
+        match self {
+            Self::Read { errno, .. } => {
+                matches!(errno, Errno::EIO | Errno::EBADMSG | Errno::ENOENT)
+            }
+            Self::Short { .. } | Self::Checksum { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The tier takes no more: it is full, or may only be read. A file that takes part of a piece
     /// at every try is full too: the error of the rest is never seen.
     pub fn is_capacity(&self) -> bool {

@@ -1,7 +1,8 @@
 //! Embedding rows: looked up by row, one batched read per step, straight from the origin.
 
+use crate::home::given_back;
 use crate::manifest::{Manifest, RowSegment};
-use crate::supply::{Supply, given_back};
+use crate::supply::Supply;
 use larder_cpu::WeightType;
 use larder_pool::block::{BlockSpec, Run};
 use larder_pool::mover::Request;
@@ -92,7 +93,7 @@ impl Gatherer {
             extent = again.expect("a failed batch gives its memory back");
             if error.is_unanswered() {
                 self.supply.rest();
-            } else if !error.is_lost() || !self.supply.lose_origin(origin) {
+            } else if !(error.is_lost() || error.is_damage()) || !self.supply.lose_origin(origin) {
                 self.extent = Some(extent);
                 return Err(error);
             }

@@ -15,6 +15,7 @@ use larder_pool::transfer::{Class, MoveError};
 use larder_pool::units::{BlockId, PathId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -124,6 +125,13 @@ impl Homes {
             }
             drop(table.evict(slot));
         }
+    }
+
+    /// What home `n` has of the block is damaged; `false` if somebody is at it still.
+    pub fn forget_block(&self, n: usize, block: BlockId) -> bool {
+        let write = self.list[n].write;
+        let free = || self.mover.free(write, home_slot(block, n)).then_some(());
+        given_back(&self.mover, free).is_some()
     }
 
     /// A home that is growing into its share takes this block.
@@ -245,4 +253,20 @@ impl Homes {
         let names: Vec<&str> = self.list.iter().map(|home| home.name.as_str()).collect();
         names.join(", ")
     }
+}
+
+/// Times to look for what a failed move holds, and the rest between two looks.
+const LOOKS: usize = 100_000;
+const LOOK: Duration = Duration::from_micros(100);
+
+/// What a move that failed holds: its last operation may still be on its way home.
+pub fn given_back<T>(mover: &Mover, again: impl Fn() -> Option<T>) -> Option<T> {
+    for _ in 0..LOOKS {
+        let found = again();
+        if found.is_some() {
+            return found;
+        }
+        mover.rest(LOOK);
+    }
+    None
 }

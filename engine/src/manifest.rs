@@ -38,6 +38,7 @@ use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A tensor of the model: a matrix of whole rows, or a vector as one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +156,8 @@ pub struct Manifest {
     pub embedding_rows: Vec<RowSegment>,
     pub tensors: Vec<Tensor>,
     pub blocks: Vec<Block>,
+    /// Checksums of the blocks, where they are known before the first read.
+    pub sums: Vec<Arc<[u32]>>,
     pub program: Program,
     pub special: SpecialTokens,
 }
@@ -196,6 +199,7 @@ impl Manifest {
             embedding_rows: vec![rows],
             tensors,
             blocks,
+            sums: Vec::new(),
             program,
             special: container.special_tokens(),
         })

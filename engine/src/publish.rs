@@ -6,7 +6,9 @@
 use crate::manifest::packed::{PackLayout, PackedObject, PackedRoot, heads, read_range};
 use crate::manifest::{Container, Manifest, ModelError};
 use larder_pool::block::{BlockSpec, Run};
+use larder_pool::checksum::sums_of;
 use larder_pool::remote::{Client, ObjectHash, PutContent, RemoteError};
+use std::sync::Arc;
 
 /// A model could not be published.
 #[derive(Debug, thiserror::Error)]
@@ -39,30 +41,28 @@ pub fn publish(
     let layout = PackLayout::of(&manifest);
     let mut objects = Vec::new();
     let (mut bytes, mut sent_bytes) = (0, 0);
-    let mut put = |image: &[u8]| -> Result<(), PublishError> {
+    let mut put = |image: &[u8], sums: Arc<[u32]>| -> Result<(), PublishError> {
         let hash = ObjectHash::of(image);
         let len = image.len() as u64;
         bytes += len;
         if client.put_named(hash, image)? == PutContent::Sent {
             sent_bytes += len;
         }
-        objects.push(PackedObject { hash, len });
+        objects.push(PackedObject { hash, len, sums });
         step(len);
         Ok(())
     };
     for (block, spec) in manifest.blocks.iter().zip(&layout.specs) {
-        put(&pack(container, &block.spec, spec)?)?;
+        let image = pack(container, &block.spec, spec)?;
+        put(&image, sums_of(spec, &image))?;
     }
     let embedding = manifest.embedding();
     for &(row0, rows) in &layout.extra {
         let path = &container.files[embedding.file as usize].path;
         let offset = embedding.offset + row0 as u64 * embedding.row_bytes();
-        put(&read_range(
-            container,
-            path,
-            offset,
-            rows as u64 * embedding.row_bytes(),
-        )?)?;
+        let bytes = rows as u64 * embedding.row_bytes();
+        let image = read_range(container, path, offset, bytes)?;
+        put(&image, Arc::default())?;
     }
     let found = heads(container)?;
     let root = PackedRoot {

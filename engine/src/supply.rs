@@ -5,7 +5,7 @@
 //! goes home the first time it has come from the origin; until then, and where no home takes it,
 //! the origin is read again. Blocks of a model file have no other home: they are only dropped.
 
-use crate::home::Homes;
+use crate::home::{Homes, given_back};
 use larder_pool::block::BlockSpec;
 use larder_pool::mover::{Mover, Request};
 use larder_pool::remote::{Health, ObjectSource, Standing};
@@ -290,11 +290,13 @@ impl Supply {
                     self.rest();
                     true
                 }
-                _ if !error.is_lost() => false,
+                Some(home) if error.is_damage() => self.homes.forget_block(home, block),
+                _ if !error.is_lost() && !error.is_damage() => false,
                 Some(home) => {
                     self.homes.lose(home);
                     true
                 }
+                // A replica that gives wrong bytes is not asked again either.
                 None => self.lose_origin(from),
             };
             let extent = stands.then(|| given_back(&self.mover, &again)).flatten();
@@ -306,20 +308,5 @@ impl Supply {
     }
 }
 
-/// Times to look for the memory of a failed move, and the rest between two looks.
-const LOOKS: usize = 100_000;
-const LOOK: Duration = Duration::from_micros(100);
 /// Rest before a node that does not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(2);
-
-/// The memory of a move that failed: its last operation may still be on its way home.
-pub fn given_back(mover: &Mover, again: impl Fn() -> Option<Extent>) -> Option<Extent> {
-    for _ in 0..LOOKS {
-        let extent = again();
-        if extent.is_some() {
-            return extent;
-        }
-        mover.rest(LOOK);
-    }
-    None
-}

@@ -3,63 +3,178 @@
 //! A memory node starts on loopback and takes a model with experts. An engine that has no file of
 //! it tells a story: a third of the weights' bytes in its fast tier, the rest of the weights and
 //! the KV in a spill folder and at the node, over links of 20 MB/s. Then the same story is told
-//! from the file without a budget, and both must be equal.
+//! from the file without a budget, and both must be equal. With `--kill` a second node has the
+//! model too, and the first one is killed in the middle of the story. With `--big` the model has
+//! random weights and some gigabytes, and no link is slowed down.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+mod node;
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::checkout;
+use crate::{checkout, synth};
+use node::Node;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A second node has the model too; the first one is killed in the middle of the story.
+    #[arg(long)]
+    kill: bool,
+
+    /// A model of random weights, 3.4 GB, in half of its size of memory, over unlimited links.
+    #[arg(long)]
+    big: bool,
+}
 
 const MODEL: &str = "engine/assets/larder-story-moe.gguf";
-const NAME: &str = "remote://larder-story-moe";
 const PROMPT: &str = "Once there was a cook named Mira who kept a larder under the stairs.";
-/// Tokens of a whole story.
-const COUNT: &str = "200";
-const CONTEXT: &str = "256";
-const LIMIT: &str = "limit=20MB/s";
+/// Bytes of the story behind which a node is killed.
+const MIDDLE: usize = 120;
 
-pub(crate) fn run() -> Result<()> {
+/// What the demo runs.
+struct Scene {
+    model: PathBuf,
+    /// Bytes of the weights, and of the fast tier.
+    weights: u64,
+    fast: u64,
+    /// Memory of a node, and size of the spill folder.
+    node: &'static str,
+    spill: &'static str,
+    /// Behind the specification of each lower tier.
+    limit: &'static str,
+    /// Arguments of every run.
+    run: &'static [&'static str],
+    kill: bool,
+}
+
+impl Scene {
+    fn small(root: &Path, kill: bool) -> Result<Self> {
+        let model = root.join(MODEL);
+        let weights = std::fs::metadata(&model).context(MODEL)?.len();
+        Ok(Self {
+            model,
+            weights,
+            fast: weights / 3,
+            node: "32MiB",
+            spill: "16MiB",
+            limit: ",limit=20MB/s",
+            run: &["-p", PROMPT, "-n", "200", "--context", "256"],
+            kill,
+        })
+    }
+
+    /// Writes the model unless an earlier demo did.
+    fn big(root: &Path, kill: bool) -> Result<Self> {
+        let model = root.join("target/demo/llama-3b.gguf");
+        if !model.exists() {
+            std::fs::create_dir_all(root.join("target/demo")).context("target/demo")?;
+            synth::llama_3b(model.clone())?;
+        }
+        let weights = std::fs::metadata(&model).context("the model")?.len();
+        Ok(Self {
+            model,
+            weights,
+            fast: weights / 2,
+            node: "5GiB",
+            spill: "5GiB",
+            limit: "",
+            run: &[
+                "--prompt-tokens",
+                "1,2,3,4,5,6,7,8",
+                "-n",
+                "48",
+                "--context",
+                "1024",
+            ],
+            kill,
+        })
+    }
+
+    /// What will happen, in three lines.
+    fn announce(&self) {
+        let (weights, fast) = (self.weights, self.fast);
+        let links = if self.limit.is_empty() {
+            "as fast as it goes"
+        } else {
+            "each over a link of 20 MB/s"
+        };
+        let end = if self.kill {
+            "A second node has the model too, and the first one is killed in the middle."
+        } else {
+            "Then the file is read without a budget, and both texts must be equal."
+        };
+        println!(
+            "A memory node on loopback takes a model of {weights} bytes; an engine without the file"
+        );
+        println!(
+            "runs it with {fast} bytes for weights, KV and work buffers together. What does not fit"
+        );
+        println!("streams from the node and a spill folder, {links}.\n{end}\n");
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
     let root = checkout::root()?;
     build(&root)?;
     let larder = root.join("target/release/larder");
-    let model = root.join(MODEL);
-    let model = model.to_str().context("the path of the checkout is text")?;
-    let weights = std::fs::metadata(model).context(MODEL)?.len();
-    let fast = (weights / 3).to_string();
-    // The engine works in a folder of its own, out of reach of the model.
-    let view = tempfile::tempdir().context("a folder for the engine")?;
-    println!("A memory node on loopback takes a model of {weights} bytes. An engine without the");
-    println!(
-        "file tells a story with {fast} bytes for weights, KV and work buffers together; what"
-    );
-    println!(
-        "does not fit streams from the node and a spill folder, each over a link of 20 MB/s.\n"
-    );
-
-    let node = Node::start(&larder)?;
-    let remote = format!("remote={}", node.address);
-    let status = Command::new(&larder)
-        .args(["load", model, "--into", &remote])
-        .stdin(Stdio::null())
-        .status()
-        .context("start larder load")?;
-    ensure!(status.success(), "larder load: {status}");
+    let scene = if args.big {
+        Scene::big(&root, args.kill)?
+    } else {
+        Scene::small(&root, args.kill)?
+    };
+    let model = scene
+        .model
+        .to_str()
+        .context("the path of the checkout is text")?;
+    let name = scene.model.file_stem().and_then(|stem| stem.to_str());
+    let name = format!("remote://{}", name.context("the model has a name")?);
+    scene.announce();
+    let mut nodes = vec![Node::with_model(&larder, scene.node, model)?];
+    if scene.kill {
+        nodes.push(Node::with_model(&larder, scene.node, model)?);
+    }
     println!();
-    let remote = format!("{remote},{LIMIT}");
-    let spill = format!("nvme=spill,16MiB,{LIMIT}");
-    let limited = ["--fast", &fast, "--tier", &spill, "--tier", &remote];
-    print!("{PROMPT}");
-    let out = &mut std::io::stdout();
-    let told = tell(view.path(), &larder, NAME, &limited, Some(out))?;
-    let free = tell(view.path(), &larder, model, &[], None)?;
+    // The engine works in a folder of its own, out of reach of the model.
+    let view = tempfile::tempdir_in(root.join("target")).context("a folder for the engine")?;
+    let mut tiers = vec![format!("nvme=spill,{}{}", scene.spill, scene.limit)];
+    tiers.extend(nodes.iter().map(|node| node.tier() + scene.limit));
+    let fast = scene.fast.to_string();
+    let mut engine = vec!["--fast", &fast];
+    engine.extend(tiers.iter().flat_map(|tier| ["--tier", tier]));
+    let run = Run {
+        larder: &larder,
+        view: view.path(),
+        scene: &scene,
+    };
+    let mut shown = 0;
+    let told = run.tell(&name, &engine, Stdio::inherit(), |piece| {
+        let before = shown;
+        shown += piece.len();
+        let mut out = std::io::stdout();
+        if before == 0 && !args.big {
+            out.write_all(PROMPT.as_bytes())?;
+        }
+        out.write_all(piece)?;
+        out.flush()?;
+        if scene.kill && before < MIDDLE && shown >= MIDDLE {
+            // A node is killed when it is dropped.
+            drop(nodes.remove(0));
+        }
+        Ok(())
+    })?;
+    ensure!(
+        !scene.kill || nodes.len() == 1,
+        "the text ended before a node was killed"
+    );
+    let free = run.tell(model, &[], Stdio::null(), |_| Ok(()))?;
     ensure!(
         told == free,
-        "the budget changed the story; without it:\n{free}"
+        "the budget changed the text; without it:\n{free}"
     );
-    println!("The story from the file, without a budget, is the same, bit for bit.");
+    println!("The text from the file, without a budget, is the same, token for token.");
     Ok(())
 }
 
@@ -77,101 +192,46 @@ fn build(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A memory node of its own process, ended when dropped.
-struct Node {
-    child: Child,
-    /// Such as `tcp://127.0.0.1:40000`.
-    address: String,
+/// A run of the engine.
+struct Run<'a> {
+    larder: &'a Path,
+    view: &'a Path,
+    scene: &'a Scene,
 }
 
-impl Node {
-    fn start(larder: &Path) -> Result<Self> {
-        let child = Command::new(larder)
-            .args(["node", "--listen", "tcp://127.0.0.1:0", "--mem", "32MiB"])
+impl Run<'_> {
+    /// The text of `model` under the options `engine`; `show` sees it as it comes.
+    fn tell(
+        &self,
+        model: &str,
+        engine: &[&str],
+        report: Stdio,
+        mut show: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<String> {
+        let mut child = Command::new(self.larder)
+            .args(["run", model])
+            .args(self.scene.run)
+            .args(engine)
+            .current_dir(self.view)
             .stdin(Stdio::null())
-            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(report)
             .spawn()
-            .with_context(|| format!("start {}", larder.display()))?;
-        let mut node = Self {
-            child,
-            address: String::new(),
-        };
-        let said = node
-            .child
-            .stderr
-            .take()
-            .context("the node has standard error")?;
-        let mut lines = BufReader::new(said).lines();
-        let line = lines.next().context("the node says where it is")??;
-        let Some((_, address)) = line.rsplit_once(" at ") else {
-            bail!("larder node: {line}");
-        };
-        address.clone_into(&mut node.address);
-        // Whatever else it says goes on to our own standard error.
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                eprintln!("{line}");
+            .with_context(|| format!("start {}", self.larder.display()))?;
+        let mut output = child.stdout.take().context("larder has standard output")?;
+        let (mut text, mut piece) = (Vec::new(), [0; 256]);
+        loop {
+            let len = output.read(&mut piece).context("read the text")?;
+            if len == 0 {
+                break;
             }
-        });
-        Ok(node)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The story, shown as it comes if `show` is given; then the report is shown too.
-fn tell(
-    view: &Path,
-    larder: &Path,
-    model: &str,
-    engine: &[&str],
-    mut show: Option<&mut dyn Write>,
-) -> Result<String> {
-    let report = if show.is_some() {
-        Stdio::inherit()
-    } else {
-        Stdio::null()
-    };
-    let mut child = Command::new(larder)
-        .args([
-            "run",
-            model,
-            "-p",
-            PROMPT,
-            "-n",
-            COUNT,
-            "--context",
-            CONTEXT,
-        ])
-        .args(engine)
-        .current_dir(view)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(report)
-        .spawn()
-        .with_context(|| format!("start {}", larder.display()))?;
-    let mut output = child.stdout.take().context("larder has standard output")?;
-    let (mut story, mut piece) = (Vec::new(), [0; 256]);
-    loop {
-        let len = output.read(&mut piece).context("read the story")?;
-        if len == 0 {
-            break;
+            text.extend_from_slice(&piece[..len]);
+            show(&piece[..len]).context("show the text")?;
         }
-        story.extend_from_slice(&piece[..len]);
-        if let Some(show) = &mut show {
-            show.write_all(&piece[..len])
-                .and_then(|()| show.flush())
-                .context("show the story")?;
+        let status = child.wait().context("wait for larder")?;
+        if !status.success() {
+            bail!("larder run: {status}");
         }
+        String::from_utf8(text).context("the text is UTF-8")
     }
-    let status = child.wait().context("wait for larder")?;
-    if !status.success() {
-        bail!("larder run: {status}");
-    }
-    String::from_utf8(story).context("the story is text")
 }

@@ -21,9 +21,9 @@ mod ordinary;
 
 mod test;
 
-mod demo;
-
 mod synth;
+
+mod demo;
 
 use std::process::ExitCode;
 
@@ -56,7 +56,7 @@ enum Task {
     #[command(hide = true)]
     Confine(ordinary::Confine),
     /// Tells a story with a model bigger than its memory, on any machine.
-    Demo,
+    Demo(demo::Args),
     /// Checks the house rules: sizes, arrows, unsafe fences, names and documents.
     Tidy,
     /// Makes the object of the eBPF probes, or proves with --check that the committed one is it.
@@ -88,7 +88,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Miri => miri::run(),
         Task::Ordinary => ordinary::run(),
         Task::Confine(args) => ordinary::confine(&args),
-        Task::Demo => demo::run(),
+        Task::Demo(args) => demo::run(&args),
         Task::Tidy => tidy::run(),
         Task::Bpf(args) => bpf::run(&args),
         Task::Synth(args) => synth::run(&args),

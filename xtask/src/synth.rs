@@ -53,6 +53,17 @@ impl Args {
     }
 }
 
+/// The model that other tasks run: 28 layers of Llama-3.2-3B, Q8_0, 3.4 GB.
+pub(crate) fn llama_3b(out: PathBuf) -> Result<()> {
+    run(&Args {
+        shape: "llama-3b".to_owned(),
+        value_type: ValueType::Q8_0,
+        layers: None,
+        seed: 1,
+        out,
+    })
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut shape = Shape::named(&args.shape).context("a shape that the table does not have")?;
     if let Some(layers) = args.layers {

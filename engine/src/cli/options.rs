@@ -44,7 +44,7 @@ pub(super) struct EngineArgs {
     #[arg(long, value_name = "SIZE")]
     pub(super) fast: Option<String>,
     /// A tier: dram=SIZE[,node=N] or hbm=sim,SIZE (the fast tier), nvme=DIR,SIZE,
-    /// remote=tcp://HOST:PORT[,token-file=FILE], or origin (the model files); any with
+    /// remote=tcp://HOST:PORT[,token-file=FILE][,join], or origin (the model files); any with
     /// ,limit=RATE to slow its links
     #[arg(long, value_name = "SPEC")]
     pub(super) tier: Vec<String>,

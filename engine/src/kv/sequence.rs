@@ -5,8 +5,7 @@
 
 use super::stream::{Place, Stream};
 use super::{KvError, KvLayout, SliceAt};
-use crate::home::Homes;
-use crate::supply::given_back;
+use crate::home::{Homes, given_back};
 use larder_pool::spill::KeptRecord;
 use larder_pool::sys::lease::{AppendLease, ReadLease, SlotTable};
 use larder_pool::sys::space::{Extent, Space};
@@ -223,16 +222,18 @@ impl Sequence {
     }
 
     /// A slice did not come from home `home`, which is unknown if the home was lost between steps.
-    /// If that is gone, nothing more is asked of it.
+    /// From a home that is gone nothing more is asked.
     fn failed(&self, home: Option<usize>, error: MoveError) -> KvError {
-        let is_lost = home.is_none_or(|home| error.is_lost() || self.homes.is_lost(home));
-        if !is_lost {
-            return error.into();
-        }
-        let name = home.map_or("its home", |home| {
-            self.homes.lose(home);
-            &self.homes.list[home].name
-        });
+        let is_gone = |home: usize| error.is_lost() || self.homes.is_lost(home);
+        let name = match home {
+            None => "its home",
+            Some(home) if is_gone(home) => {
+                self.homes.lose(home);
+                &self.homes.list[home].name
+            }
+            Some(home) if error.is_damage() => &self.homes.list[home].name,
+            Some(_) => return error.into(),
+        };
         self.lost(name, &error.to_string())
     }
 

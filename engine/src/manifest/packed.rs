@@ -12,6 +12,7 @@ use super::error::ModelError;
 use super::files::{Head, Heads, ModelFiles};
 use super::{Block, Container, Manifest, Origin, Role, RowSegment};
 use larder_pool::block::{BlockSpec, PartSpec, Run};
+use larder_pool::checksum::run_checks;
 use larder_pool::wire::ObjectHash;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -19,17 +20,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Changes with every change of the form of a root or of how blocks are cut and packed.
-const MAGIC: &[u8; 8] = b"LARDPK01";
+const MAGIC: &[u8; 8] = b"LARDPK02";
 /// Parts of a packed block start at multiples of this.
 const PART_ALIGN: u64 = 64;
 /// Bytes of an object of embedding rows, about.
 const ROWS_BYTES: u64 = 4 << 20;
 
 /// An object of the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackedObject {
     pub hash: ObjectHash,
     pub len: u64,
+    /// Checksums of a block; rows of an embedding, which are read a few at a time, have none.
+    pub sums: Arc<[u32]>,
 }
 
 /// What a root object holds.
@@ -55,8 +58,8 @@ struct IndexFile {
 struct Index {
     entry: String,
     files: Vec<IndexFile>,
-    /// Hash and length.
-    objects: Vec<(String, u64)>,
+    /// Hash, length and checksums.
+    objects: Vec<(String, u64, Vec<u32>)>,
 }
 
 impl PackedRoot {
@@ -76,7 +79,7 @@ impl PackedRoot {
             entry: self.entry.clone(),
             files: files.collect(),
             objects: objects
-                .map(|object| (object.hash.to_string(), object.len))
+                .map(|object| (object.hash.to_string(), object.len, object.sums.to_vec()))
                 .collect(),
         };
         let json = serde_json::to_vec(&index).expect("an index has no maps with odd keys");
@@ -122,9 +125,10 @@ impl PackedRoot {
             }
             heads.insert(file.name, head);
         }
-        let objects = index.objects.into_iter().map(|(hash, len)| {
+        let objects = index.objects.into_iter().map(|(hash, len, sums)| {
             let hash = ObjectHash::from_hex(&hash).ok_or(format!("'{hash}' is no hash"))?;
-            Ok(PackedObject { hash, len })
+            let sums = sums.into();
+            Ok(PackedObject { hash, len, sums })
         });
         Ok(Self {
             entry: index.entry,
@@ -163,8 +167,17 @@ impl Manifest {
                 "its {found} objects are not the {expected} that its headers ask for"
             )));
         }
+        let named = root.objects.iter().map(|object| Arc::clone(&object.sums));
+        manifest.sums = named.take(manifest.blocks.len()).collect();
         for (block, spec) in manifest.blocks.iter_mut().zip(layout.specs) {
             block.spec = spec;
+        }
+        let is_summed =
+            |(block, sums): (&Block, &Arc<[u32]>)| run_checks(&block.spec).1 == sums.len();
+        if !manifest.blocks.iter().zip(&manifest.sums).all(is_summed) {
+            return Err(refuse(
+                "its checksums are not those of its blocks".to_owned(),
+            ));
         }
         manifest.embedding_rows = layout.rows;
         manifest.origin = Origin::Objects(root.objects.iter().map(|object| object.hash).collect());
@@ -361,6 +374,7 @@ mod tests {
             objects: vec![PackedObject {
                 hash: ObjectHash::of(b"x"),
                 len: 12,
+                sums: Arc::from([1, 2]),
             }],
         };
         let bytes = root.encode();

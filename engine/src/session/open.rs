@@ -122,6 +122,10 @@ fn open_supply(
 ) -> Supply {
     let specs = manifest.blocks.iter();
     let specs = specs.map(|block| Arc::new(block.spec.clone())).collect();
+    for (index, sums) in manifest.sums.iter().enumerate() {
+        let block = BlockId::new(index as u32);
+        homes.mover.set_sums(block, Arc::clone(sums));
+    }
     let supply = Supply::new(origins, homes.clone(), specs);
     let Some((rate, rates)) = rates else {
         return supply;

@@ -5,6 +5,7 @@ mod grammar;
 mod support;
 
 mod golden;
+mod packed;
 mod routing;
 mod spill;
 mod same_bits;

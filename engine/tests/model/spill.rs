@@ -2,6 +2,7 @@
 
 use crate::support::{assets, generate, open, options, score_bits};
 use larder::session::{LowerTier, SessionOptions};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 fn spilling(folder: &Path, fast_bytes: u64) -> SessionOptions {
@@ -174,4 +175,55 @@ fn one_folder_serves_one_session() {
     };
     let pid = std::process::id().to_string();
     assert!(error.to_string().contains(&pid), "{error}");
+}
+
+/// A disk that gives other bytes, or those that stood there before, changes no token: KV that is
+/// found damaged is computed again.
+#[test]
+fn a_spill_that_changes_under_the_run_changes_no_token() {
+    let model = assets().join("larder-story.gguf");
+    let prompt: Vec<u32> = (0..150).map(|i| 260 + (i * 11) % 240).collect();
+    let mut free = open(&model, &options());
+    let made = generate(&mut free, &prompt, 60).0;
+    for is_old in [false, true] {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let limited = spilling(folder.path(), 1 << 30);
+        let least = open(&model, &limited).layout().needs().min_fast_bytes();
+        let mut session = open(&model, &spilling(folder.path(), least));
+        let file = folder.path().join("data");
+        // What stands there is of another text.
+        let other: Vec<u32> = (0..150).map(|i| 300 + (i * 5) % 200).collect();
+        generate(&mut session, &other, 20);
+        let old = std::fs::read(&file).expect("the spill");
+        let (mut count, mut spoilt) = (0, 0);
+        let options = larder::session::GenerateOptions {
+            prompt: &prompt,
+            count: 60,
+            stop: &[],
+        };
+        let pick = |row: &mut [f32]| Ok(larder::sample::argmax(row));
+        let told = session.generate(&options, pick, |_| {
+            count += 1;
+            if count == 10 || count == 30 {
+                let now = std::fs::read(&file).expect("the spill");
+                let disk = std::fs::OpenOptions::new().write(true).open(&file);
+                let disk = disk.expect("the disk");
+                let pages = now.chunks(4096).zip(old.chunks(4096)).enumerate();
+                for (index, (page, old)) in pages.filter(|(_, (page, old))| page != old) {
+                    spoilt += 1;
+                    let mut wrong = page.to_vec();
+                    wrong[100] ^= 4;
+                    let bytes = if is_old { old } else { &wrong };
+                    disk.write_all_at(bytes, index as u64 * 4096)
+                        .expect("the disk");
+                }
+                disk.sync_all().expect("the disk");
+            }
+            true
+        });
+        let told = told.expect("generates");
+        assert!(spoilt > 0, "old {is_old}");
+        assert!(told.tokens == made, "old {is_old}");
+        assert!(told.losses > 0 && told.recomputed > 0, "old {is_old}");
+    }
 }

@@ -3,7 +3,9 @@
 use super::super::packed::{PackLayout, PackedObject, PackedRoot, heads};
 use super::super::testing::Llama;
 use super::*;
+use larder_pool::checksum::run_checks;
 use larder_pool::wire::ObjectHash;
+use std::sync::Arc;
 
 const ROUNDS: usize = 20_000;
 
@@ -121,11 +123,18 @@ fn mutated_packed_roots() {
     std::fs::write(&path, llama.gguf().bytes().1).expect("write");
     let container = Container::open(&path).expect("opens");
     let manifest = Manifest::from_container(&container).expect("a model");
-    let lens = PackLayout::of(&manifest).lens();
+    let layout = PackLayout::of(&manifest);
     let found = heads(&container).expect("has heads");
-    let objects = lens.into_iter().map(|len| PackedObject {
+    let sums = layout.specs.iter().map(|spec| {
+        let (_, count) = run_checks(spec);
+        Arc::from(vec![7; count])
+    });
+    let sums = sums.chain(std::iter::repeat(Arc::default()));
+    let objects = layout.lens().into_iter().zip(sums);
+    let objects = objects.map(|(len, sums)| PackedObject {
         hash: ObjectHash::of(b"any"),
         len,
+        sums,
     });
     let bytes = PackedRoot {
         entry: found.entry,
