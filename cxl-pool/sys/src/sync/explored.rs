@@ -7,9 +7,26 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-pub(crate) use loom::cell::UnsafeCell as Cell;
 pub(crate) use loom::sync::Arc;
 pub(crate) use loom::thread::JoinHandle;
+
+/// A value whose readers and writers loom keeps an eye on.
+#[derive(Debug)]
+pub(crate) struct Cell<T>(loom::cell::UnsafeCell<T>);
+
+impl<T> Cell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(loom::cell::UnsafeCell::new(value))
+    }
+
+    pub(crate) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+        self.0.with(read)
+    }
+
+    pub(crate) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+        self.0.with_mut(write)
+    }
+}
 
 /// A mutex with parking_lot's calls.
 #[derive(Debug, Default)]
@@ -53,8 +70,10 @@ impl Condvar {
         guard.0 = Some(self.0.wait(inner).expect("no thread panicked"));
     }
 
-    pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: Duration) {
+    /// Whether time is up: never.
+    pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: Duration) -> bool {
         self.wait(guard);
+        false
     }
 
     pub(crate) fn notify_one(&self) {
@@ -132,12 +151,14 @@ impl AtomicU64 {
     }
 }
 
-/// Starts a thread; loom names them itself.
+/// Starts a thread with a name.
 pub(crate) fn spawn_named(
-    _: &str,
+    name: &str,
     run: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
-    Ok(loom::thread::spawn(run))
+    loom::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
 }
 
 /// Runs `model` under every schedule with as many forced switches of thread as the variable
