@@ -41,7 +41,7 @@ pub(crate) fn confine(args: &Confine) -> Result<()> {
     match separate_mounts() {
         Ok(()) => arrange_mounts(&args.checkout)?,
         Err(error) => {
-            println!("skipped: {error:#}; the checkout stays writable and /dev/shm large");
+            eprintln!("skipped: {error:#}; the checkout stays writable and /dev/shm large");
         }
     }
     // The path again, through the mounts made above.
