@@ -13,8 +13,10 @@
     reason = "raw kernel interfaces and shared memory, see UNSAFETY"
 )]
 
+mod sync;
+
 pub mod bpf;
-pub mod futex;
+mod futex;
 pub mod limits;
 pub mod lock;
 pub mod mapping;
