@@ -16,12 +16,15 @@
 mod sync;
 
 pub mod bpf;
-mod futex;
+pub mod futex;
+pub mod library;
 pub mod limits;
 pub mod lock;
 pub mod mapping;
 pub mod newfile;
+pub mod numa;
 pub mod random;
+pub mod ring;
 pub mod signals;
 pub mod space;
 pub mod usdt;
