@@ -14,6 +14,7 @@ mod sync;
 pub mod units;
 
 pub mod clock;
+pub mod turns;
 
 pub mod backoff;
 

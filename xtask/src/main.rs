@@ -19,10 +19,18 @@ mod miri;
 
 mod ordinary;
 
+mod mutate;
+
+mod sim;
+
 mod test;
 
 mod synth;
 
+mod node;
+mod release;
+
+mod bench;
 mod demo;
 
 use std::process::ExitCode;
@@ -57,8 +65,12 @@ enum Task {
     Confine(ordinary::Confine),
     /// Tells a story with a model bigger than its memory, on any machine.
     Demo(demo::Args),
+    /// Measures every speed of docs/PERFORMANCE.md beside its limit; needs 16 GB of disk.
+    Bench(bench::Args),
     /// Checks the house rules: sizes, arrows, unsafe fences, names and documents.
     Tidy,
+    /// Simulates the store with faults, or runs the mutations that this must catch.
+    Sim(sim::Args),
     /// Makes the object of the eBPF probes, or proves with --check that the committed one is it.
     Bpf(bpf::Args),
     /// Writes a model of random weights, at disk speed, the same bytes for the same options.
@@ -89,7 +101,9 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Ordinary => ordinary::run(),
         Task::Confine(args) => ordinary::confine(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Tidy => tidy::run(),
+        Task::Sim(args) => sim::run(&args),
         Task::Bpf(args) => bpf::run(&args),
         Task::Synth(args) => synth::run(&args),
     }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::tally::Tally;
-use crate::{bpf, cargo, checkout, explore, miri, ordinary, tidy};
+use crate::{bpf, cargo, checkout, explore, miri, ordinary, sim, tidy};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -112,5 +112,7 @@ fn run_elsewhere(root: &Path, stages: &mut Stages) -> Result<()> {
     stages.run("explore", "cargo xtask explore", || {
         explore::run_in(root, &explore::Args::SHORT)
     })?;
-    stages.run("miri", "cargo xtask miri", || miri::run_in(root))
+    stages.run("miri", "cargo xtask miri", || miri::run_in(root))?;
+    let repeat = "cargo xtask sim --mutations";
+    stages.run("mutations", repeat, || sim::mutations(root))
 }

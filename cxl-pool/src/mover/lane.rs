@@ -3,6 +3,7 @@
 use crate::path::{Path, PathCounters};
 use crate::sync::{AtomicBool, Mutex};
 use crate::transfer::{Free, StoreWant, Want};
+use crate::turns::Actor;
 use crate::units::BlockId;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -120,21 +121,60 @@ impl LaneEnd {
         idle: Duration,
         taken: &mut IntoIter<Command>,
     ) -> std::io::Result<()> {
-        loop {
-            *taken = std::mem::take(&mut self.0.inbox.lock().commands).into_iter();
-            for command in taken.by_ref() {
-                match command {
-                    Command::Want(want) => path.want(want),
-                    Command::Store(want) => path.store(want),
-                    Command::Free(block, free) => path.free(block, free),
-                    Command::Raise(slot) => path.raise(slot),
-                    Command::Cancel(slot) => path.cancel(slot),
-                    Command::Reopen => path.reopen(),
-                    Command::Stop => return Ok(()),
-                }
+        while self.turn(path, idle, taken)? {}
+        Ok(())
+    }
+
+    /// Hands the path what it was told since, and lets it do its part; `false` if it is to stop.
+    fn turn(
+        &self,
+        path: &mut Path,
+        idle: Duration,
+        taken: &mut IntoIter<Command>,
+    ) -> std::io::Result<bool> {
+        *taken = std::mem::take(&mut self.0.inbox.lock().commands).into_iter();
+        for command in taken.by_ref() {
+            match command {
+                Command::Want(want) => path.want(want),
+                Command::Store(want) => path.store(want),
+                Command::Free(block, free) => path.free(block, free),
+                Command::Raise(slot) => path.raise(slot),
+                Command::Cancel(slot) => path.cancel(slot),
+                Command::Reopen => path.reopen(),
+                Command::Stop => return Ok(false),
             }
-            path.step(idle)?;
         }
+        path.step(idle)?;
+        Ok(true)
+    }
+}
+
+/// A path without a thread.
+pub(super) struct PathActor {
+    path: Path,
+    end: LaneEnd,
+    idle: Duration,
+}
+
+impl PathActor {
+    pub(super) const fn new(path: Path, end: LaneEnd, idle: Duration) -> Self {
+        Self { path, end, idle }
+    }
+}
+
+impl Actor for PathActor {
+    fn turn(&mut self) -> bool {
+        let mut taken = Vec::new().into_iter();
+        let cause = match self.end.turn(&mut self.path, self.idle, &mut taken) {
+            Ok(true) => return true,
+            Ok(false) => TOLD.to_owned(),
+            Err(error) => error.to_string(),
+        };
+        drop(EndGuard {
+            end: &self.end,
+            cause,
+        });
+        false
     }
 }
 
