@@ -4,6 +4,7 @@
 //! kernels. Nothing of the weights is read before the first step.
 
 mod fast;
+mod shake;
 mod generate;
 mod nodes;
 mod prefix;
@@ -25,6 +26,7 @@ use crate::kv::kept::KvIndex;
 use crate::kv::{KvError, Sequence};
 use crate::layout::{Layout, TooSmall};
 use crate::manifest::Manifest;
+use crate::session::shake::Shake;
 use crate::stager::Stager;
 use larder_cpu::{IsaError, KvError as KvShapeError};
 use larder_pool::device::SimDevice;
@@ -123,6 +125,7 @@ pub struct Session {
     limits: Vec<Option<BytesPerSec>>,
     /// Bytes that probes moved, by path id; no report counts them.
     probed: Vec<u64>,
+    shake: Option<Shake>,
 }
 
 /// A tier this many times slower than another is refused beside it; links vary by less.

@@ -14,6 +14,7 @@
 
 mod routes;
 mod experts;
+mod shake;
 
 pub use experts::{ExpertCache, NextExpert};
 pub use routes::Routes;

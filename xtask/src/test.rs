@@ -4,6 +4,7 @@
 //! A test that lacks something prints `skipped: reason` and returns; such tests are counted as
 //! skipped and listed at the end.
 
+mod joined;
 mod tools;
 
 use std::path::Path;
@@ -16,8 +17,12 @@ use crate::{bpf, cargo, checkout, explore, miri, ordinary, sim, tidy};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Runs only the tests whose name contains one of these words, and nothing else.
+    /// Runs only the tests whose name contains one of these words, and nothing else; `joined` is
+    /// the joined test, which root runs as an ordinary user too.
     names: Vec<String>,
+    /// Shows what tests that passed have printed.
+    #[arg(long)]
+    show_output: bool,
 }
 
 /// Wall time of the stages that are done.
@@ -77,23 +82,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             explore::lint(&root)
         })?;
     }
-    let mut tally = Tally::default();
-    const TEST: &[&str] = &[
-        "test",
-        "--locked",
-        "--workspace",
-        "--no-fail-fast",
-        "--",
-        "--show-output",
-    ];
-    let mut tests = cargo::command(&root, TEST);
-    tests.args(&args.names);
-    let mut result = stages.run("tests", "cargo test --workspace", || {
-        cargo::count(&mut tests, &mut tally)
-    });
-    if result.is_ok() && args.names.is_empty() {
-        result = run_elsewhere(&root, &mut stages);
-    }
+    let mut tally = Tally::new(args.show_output);
+    let result = run_stages(&root, &args.names, &mut stages, &mut tally);
     if result.is_ok() {
         stages.print();
     }
@@ -104,6 +94,32 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     result
 }
 
+/// The tests that `names` ask for; all of them if there are none.
+fn run_stages(root: &Path, names: &[String], stages: &mut Stages, tally: &mut Tally) -> Result<()> {
+    const JOINED: &str = "cargo xtask test joined";
+    let is_joined = names == ["joined"];
+    if is_joined {
+        let test = ["--package", "larder", "--test", "joined"];
+        stages.run("joined", JOINED, || run_tests(root, &test, &[], tally))?;
+    } else {
+        let repeat = "cargo test --workspace";
+        stages.run("tests", repeat, || {
+            run_tests(root, &["--workspace", "--no-fail-fast"], names, tally)
+        })?;
+    }
+    if is_joined || names.is_empty() {
+        stages.run("joined as an ordinary user", JOINED, || {
+            joined::run_as_nobody(root, tally)
+        })?;
+    }
+    if names.is_empty() {
+        run_elsewhere(root, stages)?;
+        let repeat = "cargo xtask sim --mutations";
+        stages.run("mutations", repeat, || sim::mutations(root))?;
+    }
+    Ok(())
+}
+
 /// The same tests again where they are watched, or where a host gives less.
 fn run_elsewhere(root: &Path, stages: &mut Stages) -> Result<()> {
     stages.run("ordinary", "cargo xtask ordinary", || {
@@ -112,7 +128,11 @@ fn run_elsewhere(root: &Path, stages: &mut Stages) -> Result<()> {
     stages.run("explore", "cargo xtask explore", || {
         explore::run_in(root, &explore::Args::SHORT)
     })?;
-    stages.run("miri", "cargo xtask miri", || miri::run_in(root))?;
-    let repeat = "cargo xtask sim --mutations";
-    stages.run("mutations", repeat, || sim::mutations(root))
+    stages.run("miri", "cargo xtask miri", || miri::run_in(root))
+}
+
+fn run_tests(root: &Path, what: &[&str], names: &[String], tally: &mut Tally) -> Result<()> {
+    let mut command = cargo::command(root, &["test", "--locked"]);
+    command.args(what).args(["--", "--show-output"]).args(names);
+    cargo::count(&mut command, tally)
 }

@@ -112,6 +112,10 @@ pub(super) struct RunOptions {
     pub(super) sampling: SamplingArgs,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
+    /// For tests: between two tokens, blocks drawn from this seed leave the fast tier. It costs
+    /// time and changes no answer
+    #[arg(long, value_name = "SEED", hide = true)]
+    pub(super) shake: Option<u64>,
     /// One JSON object on standard output instead of text
     #[arg(long)]
     pub(super) json: bool,

@@ -22,6 +22,9 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     let engine = options.engine.resolve()?;
     let (model, prompt) = OpenModel::open(&options.model, &engine)?.prompt(&options.prompt)?;
     let mut session = model.session(&engine)?;
+    if let Some(seed) = options.shake {
+        session.shake(seed);
+    }
     if !options.json {
         let resolved = session.resolved();
         let line = format!(

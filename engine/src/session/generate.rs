@@ -304,6 +304,7 @@ impl Session {
             class,
             tokens,
             logits,
-        })
+        })?;
+        self.shake_step(sequence)
     }
 }

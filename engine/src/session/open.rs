@@ -74,9 +74,8 @@ impl Session {
         let cpu = CpuBackend::new(kernels, resolved.shape.clone(), rope, fast.key.clone());
         let mut backend = on_tier(cpu, &fast);
         backend.set_work(work);
-        let gather_block = BlockId::new((weights + slices) as u32);
-        let mut gatherer =
-            Gatherer::new(supply.clone(), Arc::clone(&space), gather_block, &manifest);
+        let rows = BlockId::new((weights + slices) as u32);
+        let mut gatherer = Gatherer::new(supply.clone(), Arc::clone(&space), rows, &manifest);
         gatherer.set_extent(gather);
         let stager = Stager::new(&manifest, layout.clone(), supply, Arc::clone(&space));
         let mut session = Self {
@@ -98,6 +97,7 @@ impl Session {
             nodes: nodes.links.clone(),
             limits: tiers.limits,
             probed: vec![0; paths],
+            shake: None,
         };
         session.check_tiers(&[])?;
         Ok(session)
