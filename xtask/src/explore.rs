@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 pub(crate) fn run_in(root: &Path, args: &Args) -> Result<()> {
-    let mut tally = Tally::default();
+    let mut tally = Tally::new(false);
     let mut tests = cargo::command(root, &["test"]);
     tests
         .args(CRATES)

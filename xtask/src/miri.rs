@@ -30,7 +30,7 @@ pub(crate) fn run_in(root: &Path) -> Result<()> {
         println!("skipped: no miri here ({INSTALL})");
         return Ok(());
     }
-    let mut tally = Tally::default();
+    let mut tally = Tally::new(false);
     let mut command = nightly();
     command
         .args([

@@ -40,7 +40,7 @@ pub(crate) fn run_in(root: &Path) -> Result<()> {
     }
     let everybody = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(scratch.path(), everybody).context("open the folder")?;
-    let mut tally = Tally::default();
+    let mut tally = Tally::new(false);
     let mut failed = Vec::new();
     for binary in binaries(root)? {
         let mut command = confined(root, scratch.path(), &binary)?;
