@@ -9,9 +9,12 @@
 
 pub use larder_sys as sys;
 
+mod sync;
+
 pub mod units;
 
 pub mod clock;
+pub mod turns;
 
 pub mod backoff;
 

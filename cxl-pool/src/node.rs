@@ -19,6 +19,8 @@ mod answer;
 
 #[doc(hidden)]
 pub mod fuzz;
+#[doc(hidden)]
+pub mod sim;
 
 use crate::clock::{Clock, RealClock};
 use crate::wire::auth::TokenKey;
@@ -145,7 +147,7 @@ impl Shared {
                 Err(error) => return Err(NodeError::Disk { path, error }),
             }
         }
-        if options.transport == Transport::Threads || !larder_sys::net::uring::is_allowed() {
+        if options.transport == Transport::Threads || larder_sys::net::uring::open_ring().is_err() {
             notes.push("no io_uring for connections: two threads for each".to_owned());
         }
         let shared = Self {
@@ -303,13 +305,13 @@ fn accept(shared: &Arc<Shared>, listener: &Listener) {
 }
 
 /// A connection's life.
-fn serve(shared: &Shared, stream: TcpStream, peer: SocketAddr, id: u64) {
+fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, id: u64) {
     match open_channel(stream, shared.transport) {
         Ok(channel) => {
             if let Some(client) = shared.clients.lock().get_mut(&id) {
                 client.waker = Some(channel.waker());
             }
-            match Session::new(shared, channel, id).serve() {
+            match Session::new(Arc::clone(shared), channel, id).serve() {
                 ending @ (Ending::Left | Ending::Stopping) => {
                     tracing::debug!(%peer, %ending, "connection ended");
                 }

@@ -13,6 +13,8 @@
     reason = "raw kernel interfaces and shared memory, see UNSAFETY"
 )]
 
+mod sync;
+
 pub mod bpf;
 pub mod futex;
 pub mod library;

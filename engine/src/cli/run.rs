@@ -28,6 +28,9 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
         trace::check(&model.manifest)?;
     }
     let mut session = model.session(&engine)?;
+    if let Some(seed) = options.shake {
+        session.shake(seed);
+    }
     session.set_heat(Heat::claim(&Pins::new(DEFAULT_ROOT), &model.manifest));
     if !options.json {
         let resolved = session.resolved();

@@ -305,6 +305,7 @@ impl Session {
             class,
             tokens,
             logits,
-        })
+        })?;
+        self.shake_step(sequence)
     }
 }

@@ -9,7 +9,7 @@ use crate::heat::Heat;
 use crate::home::Homes;
 use crate::kv::kept::KvIndex;
 use crate::layout::{BASE_ROWS, Layout};
-use crate::manifest::{Manifest, Origin};
+use crate::manifest::Manifest;
 use crate::session::fast::FastTier;
 use crate::session::nodes::Nodes;
 use crate::session::resolve::{SessionOptions, resolve};
@@ -60,7 +60,7 @@ impl Session {
         let homes = Homes::new(tiers.homes, Arc::clone(&mover));
         let spill = tiers.spill.map(|folder| SpillHome::new(folder, &homes));
         let rates = (tiers.origin_rate, tiers.weight_rates.as_slice());
-        let packed = matches!(manifest.origin, Origin::Objects(_));
+        let packed = manifest.is_packed;
         let origins = tiers.origins.len();
         let model = (&*manifest, tiers.origins);
         let supply = open_supply(model, &layout, &homes, packed.then_some(rates));
@@ -75,9 +75,8 @@ impl Session {
         let cpu = CpuBackend::new(kernels, resolved.shape.clone(), rope, fast.key.clone());
         let mut backend = on_tier(cpu, &fast);
         backend.set_work(work);
-        let gather_block = BlockId::new((weights + slices) as u32);
-        let mut gatherer =
-            Gatherer::new(supply.clone(), Arc::clone(&space), gather_block, &manifest);
+        let rows = BlockId::new((weights + slices) as u32);
+        let mut gatherer = Gatherer::new(supply.clone(), Arc::clone(&space), rows, &manifest);
         gatherer.set_extent(gather);
         let stager = Stager::new(&manifest, layout.clone(), supply, Arc::clone(&space));
         let mut session = Self {
@@ -99,6 +98,7 @@ impl Session {
             nodes: nodes.links.clone(),
             limits: tiers.limits,
             probed: vec![0; paths],
+            shake: None,
             heat: Heat::default(),
         };
         session.check_tiers(&[])?;
