@@ -12,6 +12,7 @@ pub use larder_sys as sys;
 pub mod units;
 
 pub mod clock;
+pub mod turns;
 
 pub mod backoff;
 

@@ -1,4 +1,5 @@
-//! The mover: the one component that moves blocks. It owns the paths, each on a thread of its own.
+//! The mover: the one component that moves blocks. It owns the paths, each on a thread of its own,
+//! or, in simulation, each an actor that takes its turns in the thread of whoever waits.
 //!
 //! Callers hold the other end: they ask for blocks over a path, raise or cancel what they asked
 //! for, and wait for slots. A failed move poisons its slot and leaves its error here for whoever
@@ -13,8 +14,9 @@ use crate::path::{Around, Outcome, Path, PathCounters};
 pub use crate::path::{Bounce, PathParts};
 use crate::table::block_of;
 use crate::transfer::{Class, Free, MoveError, StoreWant, Want};
+use crate::turns::Turns;
 use crate::units::{BlockId, PathId};
-use lane::{Command, Lane, LaneEnd};
+use lane::{Command, Lane, LaneEnd, PathActor};
 use larder_sys::lease::{ReadLease, SlotTable};
 use larder_sys::slot::State;
 use larder_sys::space::Extent;
@@ -75,16 +77,40 @@ pub struct Mover {
     sums: Arc<SumStore>,
     /// The path that fills a slot, or did so last.
     routes: Box<[AtomicU16]>,
-    threads: Vec<JoinHandle<()>>,
+    clock: Arc<dyn Clock>,
+    drive: Drive,
+}
+
+/// Who drives the paths.
+enum Drive {
+    /// Their threads.
+    Threads(Vec<JoinHandle<()>>),
+    /// Whoever waits.
+    Turns(Arc<dyn Turns>),
 }
 
 impl Mover {
     /// Starts a thread for each path; `PathId` counts them in this order.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the paths share it from here on"
-    )]
     pub fn start(table: Arc<SlotTable>, paths: Vec<PathParts>, clock: Arc<dyn Clock>) -> Self {
+        Self::with_drive(table, paths, clock, Drive::Threads(Vec::new()))
+    }
+
+    /// The same without threads: `turns` drives the paths while somebody waits.
+    pub fn stepped(
+        table: Arc<SlotTable>,
+        paths: Vec<PathParts>,
+        clock: Arc<dyn Clock>,
+        turns: Arc<dyn Turns>,
+    ) -> Self {
+        Self::with_drive(table, paths, clock, Drive::Turns(turns))
+    }
+
+    fn with_drive(
+        table: Arc<SlotTable>,
+        paths: Vec<PathParts>,
+        clock: Arc<dyn Clock>,
+        drive: Drive,
+    ) -> Self {
         let routes = (0..table.len()).map(|_| AtomicU16::new(0)).collect();
         let mut mover = Self {
             table,
@@ -93,15 +119,16 @@ impl Mover {
             errors: Arc::default(),
             sums: Arc::default(),
             routes,
-            threads: Vec::new(),
+            clock,
+            drive,
         };
         for parts in paths {
-            mover.start_path(parts, &clock);
+            mover.start_path(parts);
         }
         mover
     }
 
-    fn start_path(&mut self, parts: PathParts, clock: &Arc<dyn Clock>) {
+    fn start_path(&mut self, parts: PathParts) {
         let mut notes = parts.driver.notes().to_vec();
         notes.extend(parts.bounce.as_ref().and_then(Bounce::note));
         let info = PathInfo {
@@ -111,7 +138,7 @@ impl Mover {
         };
         let lane = Lane::new(parts.driver.waker());
         let around = Around {
-            clock: Arc::clone(clock),
+            clock: Arc::clone(&self.clock),
             outcome: Box::new(Told {
                 errors: Arc::clone(&self.errors),
                 end: lane.end(),
@@ -121,13 +148,18 @@ impl Mover {
         };
         let mut path = Path::new(parts, around);
         let end = lane.end();
-        let thread = std::thread::Builder::new()
-            .name(format!("larder-{}", info.name))
-            .spawn(move || end.serve(&mut path, IDLE))
-            .expect("the system has a thread left");
+        match &mut self.drive {
+            Drive::Threads(threads) => {
+                let thread = std::thread::Builder::new()
+                    .name(format!("larder-{}", info.name))
+                    .spawn(move || end.serve(&mut path, IDLE))
+                    .expect("the system has a thread left");
+                threads.push(thread);
+            }
+            Drive::Turns(turns) => turns.join(Box::new(PathActor::new(path, end, IDLE))),
+        }
         self.lanes.push(lane);
         self.info.push(info);
-        self.threads.push(thread);
     }
 
     pub fn table(&self) -> &Arc<SlotTable> {
@@ -225,6 +257,24 @@ impl Mover {
         &self.lanes[usize::from(self.routes[slot].load(Ordering::Acquire))]
     }
 
+    /// Sleeps; moves go on meanwhile.
+    pub fn rest(&self, time: Duration) {
+        match &self.drive {
+            Drive::Threads(_) => std::thread::sleep(time),
+            Drive::Turns(turns) => turns.rest(time),
+        }
+    }
+
+    /// Sleeps while `slot` is being filled, at most `time`.
+    pub fn wait_filled(&self, slot: usize, time: Duration) {
+        match &self.drive {
+            Drive::Threads(_) => {
+                self.table.wait_filled(slot, time);
+            }
+            Drive::Turns(turns) => turns.pass(),
+        }
+    }
+
     /// Pins `slot`, which was asked for, sleeping until it is filled.
     pub fn wait(&self, slot: usize) -> Result<ReadLease, MoveError> {
         let mut raised = None;
@@ -239,7 +289,7 @@ impl Mover {
                         self.lane_of(slot).tell(Command::Raise(slot));
                         self.spin(slot);
                     }
-                    self.table.wait_filled(slot, IDLE);
+                    self.wait_filled(slot, IDLE);
                 }
                 State::Poisoned => {
                     let error = self.errors.lock().remove(&slot);
@@ -255,11 +305,6 @@ impl Mover {
         }
     }
 
-    /// Sleeps; moves go on meanwhile.
-    pub fn rest(&self, time: Duration) {
-        std::thread::sleep(time);
-    }
-
     /// The tier behind a path that was closed for stores has room again.
     pub fn reopen(&self, path: PathId) {
         let lane = &self.lanes[path.index()];
@@ -270,7 +315,11 @@ impl Mover {
     }
 
     fn spin(&self, slot: usize) {
-        for _ in 0..SPINS {
+        let spins = match self.drive {
+            Drive::Threads(_) => SPINS,
+            Drive::Turns(_) => 0,
+        };
+        for _ in 0..spins {
             if self.table.state(slot) != State::Filling {
                 return;
             }
@@ -292,8 +341,17 @@ impl Drop for Mover {
         for lane in &self.lanes {
             lane.tell(Command::Stop);
         }
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
+        match &mut self.drive {
+            Drive::Threads(threads) => {
+                for thread in threads.drain(..) {
+                    let _ = thread.join();
+                }
+            }
+            Drive::Turns(turns) => {
+                while !self.lanes.iter().all(Lane::has_ended) {
+                    turns.pass();
+                }
+            }
         }
     }
 }

@@ -19,6 +19,8 @@ mod answer;
 
 #[doc(hidden)]
 pub mod fuzz;
+#[doc(hidden)]
+pub mod sim;
 
 use crate::clock::{Clock, RealClock};
 use crate::wire::auth::TokenKey;
@@ -303,13 +305,13 @@ fn accept(shared: &Arc<Shared>, listener: &Listener) {
 }
 
 /// A connection's life.
-fn serve(shared: &Shared, stream: TcpStream, peer: SocketAddr, id: u64) {
+fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, id: u64) {
     match open_channel(stream, shared.transport) {
         Ok(channel) => {
             if let Some(client) = shared.clients.lock().get_mut(&id) {
                 client.waker = Some(channel.waker());
             }
-            match Session::new(shared, channel, id).serve() {
+            match Session::new(Arc::clone(shared), channel, id).serve() {
                 ending @ (Ending::Left | Ending::Stopping) => {
                     tracing::debug!(%peer, %ending, "connection ended");
                 }

@@ -27,7 +27,7 @@ use bounce::{Buffer, Submit};
 use larder_sys::io::{Done, Driver, Op, Verb};
 use pace::Pace;
 use retry::Retries;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use verdict::verdict;
@@ -97,7 +97,8 @@ pub struct Path {
     source: Box<dyn Source>,
     around: Around,
     pace: Pace,
-    transfers: HashMap<u64, Transfer>,
+    /// Open moves, oldest first.
+    transfers: BTreeMap<u64, Transfer>,
     /// Moves that still have operations to cut, most urgent first.
     ready: BTreeSet<(Class, u64, u64)>,
     pieces: HashMap<u64, InFlight>,
@@ -127,7 +128,7 @@ impl Path {
             source: parts.source,
             around,
             pace,
-            transfers: HashMap::new(),
+            transfers: BTreeMap::new(),
             ready: BTreeSet::new(),
             pieces: HashMap::new(),
             retries: Retries::new(),

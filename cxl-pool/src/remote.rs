@@ -23,6 +23,8 @@ mod client;
 
 #[doc(hidden)]
 pub mod fuzz;
+#[doc(hidden)]
+pub mod sim;
 
 pub use client::{Client, NodeInfo, PutContent};
 pub use health::{Health, HealthCounts, Standing};

@@ -87,6 +87,8 @@ pub enum MoveError {
         file: String,
         mismatch: Mismatch,
     },
+    #[error("{block}: its memory is held by an earlier move that does not end; is a device stuck?")]
+    Held { block: BlockId },
     #[error("the mover has stopped: {cause}")]
     Stopped { cause: String },
 }

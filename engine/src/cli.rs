@@ -19,6 +19,7 @@ mod inspect;
 mod names;
 mod load;
 mod node;
+mod pack;
 mod plan;
 mod run;
 mod score;
@@ -47,6 +48,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Tokenize(options) => tokenize::tokenize(&options),
         Command::Detokenize(options) => tokenize::detokenize(&options),
         Command::Node(options) => node::node(&options),
+        Command::Pack(options) => pack::pack(&options),
         Command::Load(options) => load::load(&options),
         Command::Ls(options) => names::ls(&options),
         Command::Rm(options) => names::rm(&options),

@@ -106,7 +106,9 @@ impl Homes {
             }
             if self.is_lost(n) && lent.health().standing() == Standing::Alive {
                 self.forget(n);
-                if lent.renew() {
+                // Whoever lost it may have been wrong: then it is used again when it is empty.
+                let is_empty = lent.stands() && home.space.used_bytes() == 0;
+                if is_empty || lent.renew() {
                     self.mover.reopen(home.write);
                     self.lost[n].store(false, Ordering::Release);
                 }
@@ -123,7 +125,18 @@ impl Homes {
                 // Nobody waits for a store to a home that is lost.
                 let _ = self.mover.wait(slot);
             }
-            drop(table.evict(slot));
+            self.let_go(n, slot);
+        }
+    }
+
+    /// Evicts a slot of home `n`, and tells the tier if that still has what was there; `false` if
+    /// somebody is at it.
+    fn let_go(&self, n: usize, slot: usize) -> bool {
+        let home = &self.list[n];
+        if home.lent.as_ref().is_none_or(|lent| lent.stands()) {
+            self.mover.free(home.write, slot)
+        } else {
+            self.mover.table().evict(slot).is_some()
         }
     }
 
@@ -184,9 +197,23 @@ impl Homes {
         self.mover.store(home.write, store, extent).is_ok()
     }
 
+    /// A home that the block is on its way to, which pins it; also one that is lost meanwhile.
+    fn leaving_for(&self, block: BlockId) -> Option<usize> {
+        let table = self.mover.table();
+        let is_on_way = |&n: &usize| table.state(home_slot(block, n)) == State::Filling;
+        (0..self.list.len()).find(is_on_way)
+    }
+
     /// The block is on its way home.
     pub fn is_leaving(&self, block: BlockId) -> bool {
-        self.find(block, |state| state == State::Filling).is_some()
+        self.leaving_for(block).is_some()
+    }
+
+    /// Waits until the block is not on its way, however that ends.
+    pub fn wait_left(&self, block: BlockId) {
+        while let Some(n) = self.leaving_for(block) {
+            let _ = self.mover.wait(home_slot(block, n));
+        }
     }
 
     /// The home that the block is being written to, or has been.
@@ -234,17 +261,18 @@ impl Homes {
 
     /// Nobody reads the block any more. A write under way ends first.
     pub fn free(&self, block: BlockId) {
-        for (n, home) in self.list.iter().enumerate() {
+        for n in 0..self.list.len() {
             let slot = home_slot(block, n);
-            if self.mover.table().state(slot) == State::Filling {
-                // What it ends with does not matter.
+            if matches!(
+                self.mover.table().state(slot),
+                State::Filling | State::Poisoned
+            ) {
+                // What it ends with does not matter, nor what it ended with.
                 let _ = self.mover.wait(slot);
             }
-            if self.is_lost(n) {
-                drop(self.mover.table().evict(slot));
-            } else if self.mover.table().state(slot) == State::Ready {
-                let freed = self.mover.free(home.write, slot);
-                assert!(freed, "nobody reads {block} any more");
+            if self.mover.table().state(slot) == State::Ready {
+                let is_free = self.let_go(n, slot);
+                assert!(is_free, "nobody reads {block} any more");
             }
         }
     }

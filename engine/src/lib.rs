@@ -22,6 +22,7 @@ pub mod graph;
 pub mod session;
 
 pub mod publish;
+pub mod pack;
 pub mod bound;
 
 pub mod cli;

@@ -158,14 +158,34 @@ pub struct Manifest {
     pub blocks: Vec<Block>,
     /// Checksums of the blocks, where they are known before the first read.
     pub sums: Vec<Arc<[u32]>>,
+    /// Blocks stand back to back where they come from, so copies of them may have other homes.
+    pub is_packed: bool,
     pub program: Program,
     pub special: SpecialTokens,
 }
 
+/// Opens the files of a model, or the heads that a packed folder has of them.
+pub fn open_container(path: &Path) -> Result<Container, ModelError> {
+    if packed::folder::is_packed_folder(path) {
+        return Ok(Manifest::from_packed_folder(path)?.0);
+    }
+    Container::open(path)
+}
+
 impl Manifest {
-    /// Opens a GGUF file or a model folder.
+    /// Opens a GGUF file, a model folder or a packed folder.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        Self::from_container(&Container::open(path)?)
+        Ok(Self::open_with_container(path)?.1)
+    }
+
+    /// As [`Self::open`], with what else the files hold, such as the tokenizer.
+    pub fn open_with_container(path: &Path) -> Result<(Container, Self), ModelError> {
+        if packed::folder::is_packed_folder(path) {
+            return Self::from_packed_folder(path);
+        }
+        let container = Container::open(path)?;
+        let manifest = Self::from_container(&container)?;
+        Ok((container, manifest))
     }
 
     /// Checks a container and cuts it into blocks.
@@ -200,6 +220,7 @@ impl Manifest {
             tensors,
             blocks,
             sums: Vec::new(),
+            is_packed: false,
             program,
             special: container.special_tokens(),
         })

@@ -25,7 +25,7 @@ use crate::home::{Home, Homes};
 use crate::kv::kept::KvIndex;
 use crate::kv::{KvError, Sequence};
 use crate::layout::{Layout, TooSmall};
-use crate::manifest::{Manifest, Origin};
+use crate::manifest::Manifest;
 use crate::session::shake::Shake;
 use crate::stager::Stager;
 use larder_cpu::{IsaError, KvError as KvShapeError};
@@ -223,7 +223,7 @@ impl Session {
     /// The paths into the fast tier: the origin's, then one per home that is reached over a link of
     /// its own, each with its limit and the bytes that its tier can hold of what a step reads.
     pub fn inward(&self) -> Vec<Inward> {
-        let is_packed = matches!(self.manifest.origin, Origin::Objects(_));
+        let is_packed = self.manifest.is_packed;
         let kv = self.layout.needs().kv.bytes_for(self.resolved.context);
         let origins = (0..self.origins).map(|origin| (PathId::new(origin), u64::MAX));
         let beside = self.homes.list.iter().filter(|home| !home.is_origin);
@@ -280,7 +280,7 @@ impl Session {
     fn rehome(&mut self, measured: &[Option<f64>]) {
         let origins = measured.iter().take(self.origins).flatten();
         let origin: f64 = origins.sum();
-        if origin == 0.0 || !matches!(self.manifest.origin, Origin::Objects(_)) {
+        if origin == 0.0 || !self.manifest.is_packed {
             return;
         }
         // The node of the model would only hold its weights twice.

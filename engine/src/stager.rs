@@ -19,6 +19,7 @@ mod shake;
 pub use experts::{ExpertCache, NextExpert};
 pub use routes::Routes;
 
+use crate::home::given_back;
 use crate::layout::Layout;
 use crate::manifest::Manifest;
 use crate::supply::Supply;
@@ -174,10 +175,10 @@ impl Stager {
     pub fn clear(&mut self) -> Result<(), MoveError> {
         self.expect(Passes::default())?;
         if let Some(experts) = self.experts.as_mut() {
-            experts.clear()?;
+            experts.clear();
         }
         for index in 0..self.blocks {
-            self.settle(index)?;
+            self.settle(index);
             drop(self.supply.evict(BlockId::new(index as u32)));
         }
         self.frames.fill(None);
@@ -190,7 +191,7 @@ impl Stager {
             for index in 0..self.blocks {
                 let was_fixed = self.layout.is_fixed(index, self.border);
                 if was_fixed && !self.layout.is_fixed(index, border) {
-                    self.drop_fixed(index)?;
+                    self.drop_fixed(index);
                 }
             }
             // A dropped block may have been asked for as one that stays.
@@ -198,30 +199,42 @@ impl Stager {
         }
         self.border = border;
         if let Some(experts) = self.experts.as_mut() {
-            experts.set_border(border)?;
+            experts.set_border(border);
         }
         self.top_up()
     }
 
-    fn drop_fixed(&mut self, index: usize) -> Result<(), MoveError> {
-        if self.frame_of(index).is_some() {
-            return Ok(());
+    fn drop_fixed(&mut self, index: usize) {
+        if self.frame_of(index).is_none() {
+            self.settle(index);
+            drop(self.supply.evict(BlockId::new(index as u32)));
         }
-        self.settle(index)?;
-        drop(self.supply.evict(BlockId::new(index as u32)));
-        Ok(())
     }
 
-    /// Waits until the block is not being filled.
-    fn settle(&mut self, index: usize) -> Result<(), MoveError> {
+    /// Waits until the block is not being filled. Nobody needs it now, so a move that fails is as
+    /// good as none.
+    fn settle(&mut self, index: usize) {
         let block = BlockId::new(index as u32);
-        if self.supply.table().state(slot_of(block)) == State::Filling {
-            drop(self.supply.wait(block, || self.place_again(index))?);
+        let state = self.supply.table().state(slot_of(block));
+        if matches!(state, State::Filling | State::Poisoned) {
+            let outcome = self.supply.wait(block, || self.place_again(index));
+            if outcome.is_err() {
+                self.forget(index);
+            }
         }
         if std::mem::take(&mut self.moved[index]) && self.frame_of(index).is_none() {
             self.arrived_fixed(index);
         }
-        Ok(())
+    }
+
+    /// The move of a block has failed: who needs it asks again.
+    fn forget(&mut self, index: usize) {
+        let was_moved = std::mem::take(&mut self.moved[index]);
+        if let Some(frame) = self.frame_of(index) {
+            self.frames[frame] = None;
+        } else if was_moved {
+            self.arrived_fixed(index);
+        }
     }
 
     /// The memory that a block was asked into, once more.
@@ -255,23 +268,43 @@ impl Stager {
     /// Takes the memory of a free frame, or of the frame whose block is used last if that is
     /// later than `place`. With `wait`, even of a block that is still on its way.
     fn frame_for(&mut self, place: Place, wait: bool) -> Result<Option<Extent>, MoveError> {
-        let free = self.frames.iter().position(Option::is_none);
-        let frame = match free {
-            Some(frame) => frame,
-            None => match self.frame_used_last(place, wait)? {
-                Some(frame) => frame,
-                None => return Ok(None),
-            },
-        };
-        let start = self.layout.ring_start + frame as u64 * self.layout.frame_bytes;
-        let extent = self.space.alloc_at(start, self.layout.frame_bytes);
-        if extent.is_some() {
-            self.frames[frame] = Some(place.index);
+        if self.frames.iter().all(Option::is_some) && !self.free_last_used(place, wait) {
+            return Ok(None);
         }
-        Ok(extent)
+        let Some((frame, extent)) = self.memory(place.index, wait, || self.free_frame())? else {
+            return Ok(None);
+        };
+        self.frames[frame] = Some(place.index);
+        Ok(Some(extent))
     }
 
-    fn frame_used_last(&mut self, place: Place, wait: bool) -> Result<Option<usize>, MoveError> {
+    /// What `take` finds. With `wait`, memory that a failed move still holds is waited for.
+    fn memory<T>(
+        &self,
+        index: usize,
+        wait: bool,
+        take: impl Fn() -> Option<T>,
+    ) -> Result<Option<T>, MoveError> {
+        if !wait {
+            return Ok(take());
+        }
+        let block = BlockId::new(index as u32);
+        let found = given_back(self.supply.mover(), take);
+        found.map(Some).ok_or(MoveError::Held { block })
+    }
+
+    /// A free frame and its memory.
+    fn free_frame(&self) -> Option<(usize, Extent)> {
+        let free = |frame: &usize| self.frames[*frame].is_none();
+        (0..self.frames.len()).filter(free).find_map(|frame| {
+            let start = self.layout.ring_start + frame as u64 * self.layout.frame_bytes;
+            let extent = self.space.alloc_at(start, self.layout.frame_bytes)?;
+            Some((frame, extent))
+        })
+    }
+
+    /// Frees the frame whose block is used last, if that is later than `place`.
+    fn free_last_used(&mut self, place: Place, wait: bool) -> bool {
         let last = (0..self.frames.len())
             .filter_map(|frame| {
                 let block = self.frames[frame].filter(|&block| !self.in_use[block]);
@@ -279,20 +312,19 @@ impl Stager {
             })
             .max();
         let Some((used, frame, block)) = last else {
-            return Ok(None);
+            return false;
         };
         if used <= UseAt::At(place) {
-            return Ok(None);
+            return false;
         }
         if wait {
-            self.settle(block)?;
+            self.settle(block);
         }
-        let evicted = self.supply.evict(BlockId::new(block as u32)).is_some();
-        if evicted {
+        if self.supply.evict(BlockId::new(block as u32)).is_some() {
             self.moved[block] = false;
             self.frames[frame] = None;
         }
-        Ok(evicted.then_some(frame))
+        self.frames[frame].is_none()
     }
 
     /// When the block is leased next.
@@ -361,8 +393,8 @@ impl Stager {
             if !wait && self.fixed_ahead > 0 && self.fixed_ahead + bytes > FIXED_AHEAD_BYTES {
                 return Ok(false);
             }
-            self.space
-                .alloc_at(self.layout.addresses[place.index], bytes)
+            let address = self.layout.addresses[place.index];
+            self.memory(place.index, wait, || self.space.alloc_at(address, bytes))?
         } else {
             self.frame_for(place, wait)?
         };
@@ -426,9 +458,14 @@ impl Stager {
                 ..self.now
             };
         }
-        let lease = self
-            .supply
-            .wait(block, || self.place_again(block.index()))?;
+        let outcome = self.supply.wait(block, || self.place_again(block.index()));
+        let lease = match outcome {
+            Ok(lease) => lease,
+            Err(error) => {
+                self.forget(block.index());
+                return Err(error);
+            }
+        };
         if !was_ready {
             self.counters.stall += start.elapsed();
         }

@@ -268,7 +268,7 @@ impl Supply {
     /// Waits until the block has gone home. How that ends does not matter here: the origin still
     /// has it.
     pub fn wait_home(&self, block: BlockId) {
-        let _ = self.homes.wait(block);
+        self.homes.wait_left(block);
     }
 
     /// Pins a block that was asked for, sleeping until it is there. If what it came from is lost it

@@ -9,10 +9,18 @@ mod tidy;
 
 mod bpf;
 
+mod mutate;
+
+mod sim;
+
 mod test;
 
 mod synth;
 
+mod node;
+mod release;
+
+mod bench;
 mod demo;
 
 use std::process::ExitCode;
@@ -37,8 +45,12 @@ enum Task {
     Test(test::Args),
     /// Tells a story with a model bigger than its memory, on any machine.
     Demo(demo::Args),
+    /// Measures every speed of docs/PERFORMANCE.md beside its limit; needs 16 GB of disk.
+    Bench(bench::Args),
     /// Checks the house rules: sizes, arrows, unsafe fences, names and documents.
     Tidy,
+    /// Simulates the store with faults, or runs the mutations that this must catch.
+    Sim(sim::Args),
     /// Makes the object of the eBPF probes, or proves with --check that the committed one is it.
     Bpf(bpf::Args),
     /// Writes a model of random weights, at disk speed, the same bytes for the same options.
@@ -65,7 +77,9 @@ fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Tidy => tidy::run(),
+        Task::Sim(args) => sim::run(&args),
         Task::Bpf(args) => bpf::run(&args),
         Task::Synth(args) => synth::run(&args),
     }

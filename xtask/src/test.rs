@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{bpf, checkout, tidy};
+use crate::{bpf, checkout, sim, tidy};
 use tally::Tally;
 
 #[derive(clap::Args)]
@@ -83,7 +83,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         stages.run("clippy", repeat, || cargo(&root, CLIPPY))?;
     }
     let mut tally = Tally::new(args.show_output);
-    let result = run_stages(&root, &args.names, &mut stages, &mut tally);
+    let mut result = run_stages(&root, &args.names, &mut stages, &mut tally);
+    if result.is_ok() && args.names.is_empty() {
+        let repeat = "cargo xtask sim --mutations";
+        result = stages.run("mutations", repeat, || sim::mutations(&root));
+    }
     if result.is_ok() {
         stages.print();
     }

@@ -2,6 +2,7 @@
 
 use crate::path::{Path, PathCounters};
 use crate::transfer::{Free, StoreWant, Want};
+use crate::turns::Actor;
 use crate::units::BlockId;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -111,21 +112,54 @@ impl LaneEnd {
     }
 
     fn drive(&self, path: &mut Path, idle: Duration) -> std::io::Result<()> {
-        loop {
-            let commands = std::mem::take(&mut self.0.inbox.lock().commands);
-            for command in commands {
-                match command {
-                    Command::Want(want) => path.want(want),
-                    Command::Store(want) => path.store(want),
-                    Command::Free(block, free) => path.free(block, free),
-                    Command::Raise(slot) => path.raise(slot),
-                    Command::Cancel(slot) => path.cancel(slot),
-                    Command::Reopen => path.reopen(),
-                    Command::Stop => return Ok(()),
-                }
+        while self.turn(path, idle)? {}
+        Ok(())
+    }
+
+    /// Hands the path what it was told since, and lets it do its part; `false` if it is to stop.
+    fn turn(&self, path: &mut Path, idle: Duration) -> std::io::Result<bool> {
+        let commands = std::mem::take(&mut self.0.inbox.lock().commands);
+        for command in commands {
+            match command {
+                Command::Want(want) => path.want(want),
+                Command::Store(want) => path.store(want),
+                Command::Free(block, free) => path.free(block, free),
+                Command::Raise(slot) => path.raise(slot),
+                Command::Cancel(slot) => path.cancel(slot),
+                Command::Reopen => path.reopen(),
+                Command::Stop => return Ok(false),
             }
-            path.step(idle)?;
         }
+        path.step(idle)?;
+        Ok(true)
+    }
+}
+
+/// A path without a thread.
+pub(super) struct PathActor {
+    path: Path,
+    end: LaneEnd,
+    idle: Duration,
+}
+
+impl PathActor {
+    pub(super) const fn new(path: Path, end: LaneEnd, idle: Duration) -> Self {
+        Self { path, end, idle }
+    }
+}
+
+impl Actor for PathActor {
+    fn turn(&mut self) -> bool {
+        let cause = match self.end.turn(&mut self.path, self.idle) {
+            Ok(true) => return true,
+            Ok(false) => TOLD.to_owned(),
+            Err(error) => error.to_string(),
+        };
+        drop(EndGuard {
+            end: &self.end,
+            cause,
+        });
+        false
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Content that one name may hold.
 const HELD_MAX: usize = 1 << 17;
 
-impl Session<'_> {
+impl Session {
     /// Answers everything but a put.
     pub(super) fn answer(&mut self, request: Request) -> Answer {
         let request = match (request, self.trust) {
@@ -64,7 +64,8 @@ impl Session<'_> {
     }
 
     fn act(&mut self, request: Request) -> Result<Reply, Refusal> {
-        let store = self.store();
+        let shared = Arc::clone(&self.shared);
+        let store = &shared.store;
         Ok(match request {
             Request::Ping => Reply::Done,
             Request::Grant { len, kind } => self.grant(len, kind)?,

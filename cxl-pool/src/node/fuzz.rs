@@ -24,7 +24,8 @@ pub fn session(data: &[u8]) -> u64 {
     let Ok((shared, _)) = Shared::new(options, Arc::new(RealClock::new()), signer()) else {
         return 0;
     };
-    Session::new(&shared, Box::new(Script::new(data)), 1).serve();
+    let shared = Arc::new(shared);
+    Session::new(Arc::clone(&shared), Box::new(Script::new(data)), 1).serve();
     let stat = shared.store.stat(0);
     assert_eq!(stat.lent, 0, "what was lent goes with its connection");
     assert!(stat.content > 0 || stat.mem_used == 0, "so do grants");

@@ -16,6 +16,7 @@ use crate::wire::{CREDITS, ObjectHash, WireError};
 use larder_sys::io::Errno;
 use larder_sys::net::{Channel, Event, Incoming, Message, Outgoing, Targets};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Messages in the channel above which nothing more is received or answered.
@@ -75,8 +76,8 @@ pub(super) enum Answer {
 }
 
 /// See the module.
-pub(super) struct Session<'a> {
-    pub(super) shared: &'a Shared,
+pub(super) struct Session {
+    pub(super) shared: Arc<Shared>,
     channel: Box<dyn Channel>,
     /// Number of the connection; what it lends is known by it.
     pub(super) id: u64,
@@ -92,10 +93,13 @@ pub(super) struct Session<'a> {
     pub(super) lends: bool,
     moved_at: Nanos,
     heard_at: Nanos,
+    /// Why it ends, and since when; its last replies are on their way.
+    leaving: Option<(Ending, Nanos)>,
+    events: Vec<Event>,
 }
 
-impl<'a> Session<'a> {
-    pub(super) fn new(shared: &'a Shared, channel: Box<dyn Channel>, id: u64) -> Self {
+impl Session {
+    pub(super) fn new(shared: Arc<Shared>, channel: Box<dyn Channel>, id: u64) -> Self {
         let now = shared.clock.now();
         Self {
             shared,
@@ -111,24 +115,83 @@ impl<'a> Session<'a> {
             lends: false,
             moved_at: now,
             heard_at: now,
+            leaving: None,
+            events: Vec::new(),
         }
     }
 
-    pub(super) fn store(&self) -> &'a Store {
+    pub(super) fn store(&self) -> &Store {
         &self.shared.store
     }
 
     /// Serves until the connection ends, and gives up what belonged to it.
     pub(super) fn serve(&mut self) -> Ending {
-        let ending = match self.run() {
-            Ok(()) => Ending::Left,
-            Err(ending) => ending,
+        loop {
+            if let Some(ending) = self.turn() {
+                return ending;
+            }
+        }
+    }
+
+    /// One turn: does what it can, waits for news a moment and takes them. An ending once the
+    /// session is over and what belonged to it has been given up.
+    pub(super) fn turn(&mut self) -> Option<Ending> {
+        if self.leaving.is_some() {
+            return self.take_leave();
+        }
+        let Err(ending) = self.go_on() else {
+            return None;
         };
         if let Ending::Frame(_) = ending {
             self.reply(0, &Reply::Refused(Refusal::Misuse));
         }
-        if !matches!(ending, Ending::Lost(_) | Ending::Stalled) {
-            self.drain();
+        let may_speak = !matches!(ending, Ending::Lost(_) | Ending::Stalled);
+        self.leaving = Some((ending, self.shared.clock.now()));
+        if may_speak {
+            return self.take_leave();
+        }
+        self.unsent = 0;
+        self.take_leave()
+    }
+
+    fn go_on(&mut self) -> Result<(), Ending> {
+        self.answer_gets();
+        self.receive_next();
+        let mut events = std::mem::take(&mut self.events);
+        self.channel.reap(&mut events, TICK);
+        let now = self.shared.clock.now();
+        let result = events.drain(..).try_for_each(|event| {
+            self.moved_at = now;
+            match event {
+                Event::Sent { outcome, .. } => {
+                    self.unsent -= 1;
+                    outcome.map_err(Ending::Lost)
+                }
+                Event::Received { targets, outcome } => {
+                    self.receiving = false;
+                    self.heard_at = now;
+                    self.received(targets, outcome)
+                }
+            }
+        });
+        self.events = events;
+        result.and_then(|()| self.check_time(now))
+    }
+
+    /// Sends what can still be sent after the last frame was understood, then gives up what
+    /// belonged to the connection.
+    fn take_leave(&mut self) -> Option<Ending> {
+        let since = self.leaving.as_ref().map(|(_, since)| *since)?;
+        if self.unsent > 0 {
+            let mut events = std::mem::take(&mut self.events);
+            self.channel.reap(&mut events, FAREWELL);
+            let sent = events.drain(..).filter(|e| matches!(e, Event::Sent { .. }));
+            self.unsent -= sent.count();
+            self.events = events;
+            let waited = self.shared.clock.now().since(since);
+            if self.unsent > 0 && waited <= FAREWELL.as_nanos() as u64 {
+                return None;
+            }
         }
         for grant in self.grants.drain() {
             self.shared.store.abandon(&grant);
@@ -137,46 +200,7 @@ impl<'a> Session<'a> {
             self.shared.store.abandon(&grant);
         }
         self.shared.store.free_lent(self.id);
-        ending
-    }
-
-    fn run(&mut self) -> Result<(), Ending> {
-        let mut events = Vec::new();
-        loop {
-            self.answer_gets();
-            self.receive_next();
-            self.channel.reap(&mut events, TICK);
-            let now = self.shared.clock.now();
-            for event in events.drain(..) {
-                self.moved_at = now;
-                match event {
-                    Event::Sent { outcome, .. } => {
-                        self.unsent -= 1;
-                        outcome.map_err(Ending::Lost)?;
-                    }
-                    Event::Received { targets, outcome } => {
-                        self.receiving = false;
-                        self.heard_at = now;
-                        self.received(targets, outcome)?;
-                    }
-                }
-            }
-            self.check_time(now)?;
-        }
-    }
-
-    /// Sends what can still be sent after the last frame was understood.
-    fn drain(&mut self) {
-        let (mut events, start) = (Vec::new(), self.shared.clock.now());
-        while self.unsent > 0 {
-            self.channel.reap(&mut events, FAREWELL);
-            let sent = events.drain(..).filter(|e| matches!(e, Event::Sent { .. }));
-            self.unsent -= sent.count();
-            let waited = self.shared.clock.now().since(start);
-            if waited > FAREWELL.as_nanos() as u64 {
-                return;
-            }
-        }
+        self.leaving.take().map(|(ending, _)| ending)
     }
 
     fn check_time(&self, now: Nanos) -> Result<(), Ending> {

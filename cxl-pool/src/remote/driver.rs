@@ -24,7 +24,7 @@ use larder_sys::io::{Done, Driver, Errno, Op, Verb};
 use larder_sys::net::{Channel, Event, Incoming, Message, Outgoing, Targets};
 use line::Line;
 pub(crate) use line::Role;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
@@ -57,7 +57,8 @@ pub(super) struct RemoteDriver {
     objects: Objects,
     check: Check,
     window: usize,
-    jobs: HashMap<u64, Job>,
+    /// Open jobs, oldest first.
+    jobs: BTreeMap<u64, Job>,
     next_id: u64,
     /// Ranges that have not been asked for.
     ranges: VecDeque<GetRange>,
@@ -91,7 +92,7 @@ impl RemoteDriver {
             objects: parts.objects,
             check: parts.check,
             window: parts.window,
-            jobs: HashMap::new(),
+            jobs: BTreeMap::new(),
             next_id: 1,
             ranges: VecDeque::new(),
             asked: 0,
@@ -193,6 +194,16 @@ impl RemoteDriver {
             self.objects.lose();
         }
         self.line.cut();
+    }
+
+    /// Why operations fail while the connection is down. What is not there in this life of the node
+    /// is lost, however well the node is.
+    fn errno(&self, lost: Errno) -> Errno {
+        if self.objects.may_dial() {
+            self.line.errno(lost)
+        } else {
+            lost
+        }
     }
 
     /// The connection is up, or has been made anew.
@@ -321,7 +332,7 @@ impl RemoteDriver {
         }
         self.ranges.clear();
         self.waiting.clear();
-        let errno = self.line.errno(Errno::ECONNRESET);
+        let errno = self.errno(Errno::ECONNRESET);
         let jobs = std::mem::take(&mut self.jobs);
         for job in jobs.into_values() {
             let (tag, verb) = match job {
@@ -363,13 +374,7 @@ impl Driver for RemoteDriver {
             return Err(op);
         }
         if !self.is_reached() {
-            // A node that has nothing of ours need not be waited for.
-            let errno = if self.objects.may_dial() {
-                self.line.errno(Errno::ENOTCONN)
-            } else {
-                Errno::ENOTCONN
-            };
-            self.finish(op.tag, op.verb, Err(errno));
+            self.finish(op.tag, op.verb, Err(self.errno(Errno::ENOTCONN)));
             return Ok(());
         }
         match op.verb {

@@ -26,6 +26,8 @@ pub(super) struct Connector {
     incarnation: AtomicU64,
     health: Arc<Health>,
     clock: Arc<dyn Clock>,
+    /// Who connects, where it is not TCP.
+    dial: Option<Arc<dyn Dial>>,
 }
 
 impl fmt::Debug for Connector {
@@ -54,6 +56,21 @@ impl Connector {
             incarnation: AtomicU64::new(0),
             health: Health::new(Arc::clone(&clock)),
             clock,
+            dial: None,
+        }
+    }
+
+    /// For a node that `dial` reaches, in the time of `clock`.
+    pub(super) fn through(
+        dial: Arc<dyn Dial>,
+        options: &RemoteOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            health: Health::new(Arc::clone(&clock)),
+            clock,
+            dial: Some(dial),
+            ..Self::later(options)
         }
     }
 
@@ -95,6 +112,13 @@ impl Connector {
 
     /// Another connection as a channel.
     pub(super) fn channel(&self) -> Result<Box<dyn Channel>, RemoteError> {
+        if let Some(dial) = &self.dial {
+            let dialled = dial.dial().map_err(|_| RemoteError::Connect {
+                address: self.options.address.clone(),
+                error: io::ErrorKind::NotConnected.into(),
+            })?;
+            return Ok(dialled.channel);
+        }
         self.channel_of(self.link()?)
     }
 
@@ -111,6 +135,9 @@ impl Connector {
 
 impl Dial for Connector {
     fn dial(&self) -> Result<Dialled, Unreached> {
+        if let Some(dial) = &self.dial {
+            return dial.dial();
+        }
         let dialled = Link::open(&self.options, self.options.timeout.min(DIAL_WAIT));
         let dialled = dialled.and_then(|link| {
             let incarnation = link.welcome.incarnation;

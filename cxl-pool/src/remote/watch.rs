@@ -132,6 +132,11 @@ impl Watcher {
         rest
     }
 
+    /// It waits for what its connection brings.
+    pub(crate) const fn has_connection(&self) -> bool {
+        self.heart.is_some()
+    }
+
     /// Asks a node that came back once a while for what it did not have then.
     fn look_again(&mut self) {
         let now = self.clock.now();

@@ -1,6 +1,7 @@
 //! What a command ends with when it does not succeed, and its one line.
 
 use crate::manifest::ModelError;
+use crate::pack::PackError;
 use crate::publish::PublishError;
 use crate::sample::NotANumber;
 use crate::session::{NodesError, SessionError};
@@ -32,6 +33,8 @@ pub(super) enum CliError {
     Node(#[from] NodeError),
     #[error(transparent)]
     Publish(#[from] PublishError),
+    #[error(transparent)]
+    Pack(#[from] PackError),
     #[error("{}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("wait for signals")]

@@ -4,7 +4,7 @@ use super::error::CliError;
 use super::options::InspectOptions;
 use super::size::memory;
 use super::table::{Table, print, width};
-use crate::manifest::{Container, Manifest, Outline};
+use crate::manifest::{Manifest, Outline, open_container};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ struct InspectReport {
 }
 
 pub(super) fn inspect(options: &InspectOptions) -> Result<(), CliError> {
-    let container = Container::open(&options.model)?;
+    let container = open_container(&options.model)?;
     let mut types = BTreeMap::new();
     for tensor in &container.tensors {
         *types.entry(tensor.type_name.to_string()).or_insert(0) += tensor.len;

@@ -6,8 +6,8 @@ use super::options::LoadOptions;
 use super::progress::Progress;
 use super::size::memory;
 use super::table::print;
-use crate::manifest::{Container, Manifest};
-use crate::publish::publish;
+use crate::manifest::Manifest;
+use crate::publish::{publish, publish_packed};
 use serde::Serialize;
 use std::path::Path;
 
@@ -28,8 +28,7 @@ struct NodeReport {
 }
 
 pub(super) fn load(options: &LoadOptions) -> Result<(), CliError> {
-    let container = Container::open(&options.model)?;
-    let manifest = Manifest::from_container(&container)?;
+    let (container, manifest) = Manifest::open_with_container(&options.model)?;
     let name = match &options.name {
         Some(name) => name.clone(),
         None => default_name(&options.model).ok_or_else(|| {
@@ -48,7 +47,12 @@ pub(super) fn load(options: &LoadOptions) -> Result<(), CliError> {
     for client in clients {
         let objects = manifest.blocks.len() as u64;
         let mut progress = Progress::new("load", objects, false);
-        let made = publish(&container, &client, &report.name, |_| progress.step())?;
+        let step = |_| progress.step();
+        let made = if manifest.is_packed {
+            publish_packed(&options.model, &client, &report.name, step)?
+        } else {
+            publish(&container, &client, &report.name, step)?
+        };
         report.hash = made.hash.to_string();
         report.nodes.push(NodeReport {
             address: client.address().to_owned(),

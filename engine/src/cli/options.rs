@@ -27,6 +27,8 @@ pub(super) enum Command {
     Detokenize(DetokenizeOptions),
     /// Lend memory, and disk, to engines on other hosts
     Node(NodeArgs),
+    /// Write a model into a folder, its blocks back to back, so that copies of them may spill
+    Pack(PackOptions),
     /// Store a model on memory nodes, so that hosts without its files can run it
     Load(LoadOptions),
     /// List the models of a memory node
@@ -204,7 +206,7 @@ pub(super) struct NodeArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct LoadOptions {
-    /// GGUF file (or its first shard), or folder with config.json and safetensors
+    /// GGUF file (or its first shard), folder with config.json and safetensors, or packed folder
     pub(super) model: PathBuf,
     /// Name of the model [default: the file's, without .gguf and number of the shard]
     #[arg(long, value_name = "NAME")]
@@ -212,6 +214,18 @@ pub(super) struct LoadOptions {
     /// Where to: remote=tcp://HOST:PORT[,token-file=FILE]; may be given several times
     #[arg(long, value_name = "TIER", required = true)]
     pub(super) into: Vec<String>,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PackOptions {
+    /// GGUF file (or its first shard), or folder with config.json and safetensors
+    pub(super) model: PathBuf,
+    /// An empty or new folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) into: PathBuf,
     /// One JSON object on standard output
     #[arg(long)]
     pub(super) json: bool,

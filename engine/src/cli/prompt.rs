@@ -3,7 +3,7 @@
 use super::error::CliError;
 use super::options::PromptArgs;
 use super::size::parse_ids;
-use crate::manifest::{Container, Manifest};
+use crate::manifest::Manifest;
 use crate::session::{Nodes, SCHEME, Session, SessionError, SessionOptions};
 use crate::tokenizer::Tokenizer;
 use std::io::Read;
@@ -25,9 +25,7 @@ impl OpenModel {
         let (container, manifest) = if let Some(name) = name {
             nodes.open_model(name).map_err(SessionError::from)?
         } else {
-            let container = Container::open(path)?;
-            let manifest = Manifest::from_container(&container)?;
-            (container, manifest)
+            Manifest::open_with_container(path)?
         };
         let tokenizer = Tokenizer::open(&container).map_err(CliError::from);
         Ok(Self {

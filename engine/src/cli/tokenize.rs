@@ -5,13 +5,13 @@ use super::options::{DetokenizeOptions, TokenizeOptions};
 use super::prompt::read_text;
 use super::size::parse_ids;
 use super::table::print;
-use crate::manifest::Container;
+use crate::manifest::open_container;
 use crate::tokenizer::Tokenizer;
 use serde_json::json;
 use std::path::Path;
 
 fn open(model: &Path) -> Result<Tokenizer, CliError> {
-    let container = Container::open(model)?;
+    let container = open_container(model)?;
     Tokenizer::open(&container)?
         .ok_or_else(|| CliError::Usage(format!("{} has no tokenizer", model.display())))
 }

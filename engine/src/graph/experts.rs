@@ -36,8 +36,8 @@ impl Machine<'_> {
         }
         let cache = self.stager.experts().0;
         cache.routes.note(index, &picks, &order);
-        cache.begin(&order)?;
-        self.look_ahead(index + 1, class, count)?;
+        cache.begin(&order);
+        self.look_ahead(index + 1, class, count);
         loop {
             let (cache, counters) = self.stager.experts();
             match cache.next(counters)? {
@@ -75,10 +75,10 @@ impl Machine<'_> {
 
     /// Guesses what layer `index` will pick: for a few rows by its own router on the state of the
     /// layer before, for many rows every expert.
-    fn look_ahead(&mut self, index: usize, class: Class, count: usize) -> Result<(), KvError> {
+    fn look_ahead(&mut self, index: usize, class: Class, count: usize) {
         let program = &self.manifest.program;
         if index >= program.layers.len() {
-            return Ok(());
+            return;
         }
         if class == Class::Chunk {
             let all = (0..program.experts as usize).map(|expert| program.expert(index, expert));
@@ -86,12 +86,13 @@ impl Machine<'_> {
             let picks = experts.map_or(0, |experts| experts.picked * count);
             // A few rows leave many experts out.
             if picks < 2 * program.experts as usize {
-                return Ok(());
+                return;
             }
-            return Ok(self.stager.experts().0.guess(all)?);
+            self.stager.experts().0.guess(all);
+            return;
         }
         let Some((norm, router)) = self.router(index) else {
-            return Ok(());
+            return;
         };
         let token = self.backend.enqueue(Op::Foresee {
             norm,
@@ -103,7 +104,7 @@ impl Machine<'_> {
         let likely = cache.routes.likely(index, picks);
         let program = &self.manifest.program;
         let block = |expert| program.expert(index, expert as usize);
-        Ok(cache.guess(likely.into_iter().map(block))?)
+        cache.guess(likely.into_iter().map(block));
     }
 
     /// Norm and router of a layer, if they are on the fast tier now.

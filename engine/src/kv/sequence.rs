@@ -45,6 +45,8 @@ pub struct Sequence {
     blocks: usize,
     /// Frames of the arena that KV may take.
     capacity: usize,
+    /// The most that it has been.
+    capacity_most: usize,
     homes: Homes,
     /// Resident slices that are being written home, oldest first.
     storing: VecDeque<SliceAt>,
@@ -73,6 +75,7 @@ impl Sequence {
             len: 0,
             blocks: 0,
             capacity,
+            capacity_most: capacity,
             storing: VecDeque::new(),
             resident: 0,
         }
@@ -122,6 +125,7 @@ impl Sequence {
     pub fn plan(&mut self, capacity: usize, steps: u64) -> Result<(), KvError> {
         self.stream.steps = steps;
         self.capacity = capacity;
+        self.capacity_most = self.capacity_most.max(capacity);
         self.harvest();
         while self.frames() > self.limit() {
             self.make_room()?;
@@ -141,7 +145,7 @@ impl Sequence {
                 while self.frames() >= self.limit() {
                     self.make_room()?;
                 }
-                let extent = self.frame()?;
+                let extent = self.frame(self.blocks + 1)?;
                 let slot = slot_of(self.layout.slice(at));
                 let tail = self.table.begin_append(slot, extent);
                 self.layers[layer]
@@ -153,10 +157,19 @@ impl Sequence {
         Ok(())
     }
 
-    /// Memory for one more slice, which the counts allow.
-    fn frame(&self) -> Result<Extent, KvError> {
-        let bytes = self.layout.slice_bytes;
-        self.space.alloc_high(bytes).ok_or(KvError::Full { bytes })
+    /// Memory for one more slice of `blocks` blocks, which the counts allow. What a failed move
+    /// still holds is waited for.
+    fn frame(&self, blocks: usize) -> Result<Extent, KvError> {
+        let (bytes, floor) = (self.layout.slice_bytes, self.floor(blocks));
+        let found = given_back(&self.homes.mover, || above(floor, &self.space, bytes));
+        found.ok_or(KvError::Full { bytes })
+    }
+
+    /// Where the end of the arena begins that KV of `blocks` blocks may take.
+    fn floor(&self, blocks: usize) -> u64 {
+        let frames = (blocks * self.layout.layers).min(self.capacity_most) as u64;
+        let bytes = frames * self.layout.frame_bytes();
+        self.space.len().saturating_sub(bytes)
     }
 
     /// Drops the resident copies of slices that have come home.
@@ -304,7 +317,8 @@ impl Sequence {
         let block = self.layout.slice(at);
         let home = self.homes.readable(block);
         let bytes = self.layout.slice_bytes;
-        let again = || given_back(&self.homes.mover, || self.space.alloc_high(bytes));
+        let floor = self.floor(self.blocks);
+        let again = || given_back(&self.homes.mover, || above(floor, &self.space, bytes));
         match self.stream.lease(&self.homes, &self.layout, at, again) {
             Ok(lease) => Ok(Some(lease)),
             Err(error) => Err(self.failed(home, error)),
@@ -336,7 +350,7 @@ impl Sequence {
             if !self.homes.has(self.layout.slice(place.at)) {
                 return Err(self.lost("its home", "it was lost before"));
             }
-            let extent = self.frame()?;
+            let extent = self.frame(self.blocks)?;
             self.stream.ask(&self.homes, &self.layout, place, extent);
         }
         Ok(())
@@ -457,6 +471,12 @@ impl Sequence {
         self.stream.end_step();
         self.harvest();
     }
+}
+
+/// Memory for a slice of `bytes` bytes; what lies below `floor` is the weights'.
+fn above(floor: u64, space: &Arc<Space>, bytes: u64) -> Option<Extent> {
+    let extent = space.alloc_high(bytes)?;
+    (extent.start() >= floor).then_some(extent)
 }
 
 impl Drop for Sequence {

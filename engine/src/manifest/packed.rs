@@ -8,6 +8,8 @@
 //! root    magic (8) | bytes of the index (u64) | index, JSON | heads and pieces, back to back
 //! ```
 
+pub mod folder;
+
 use super::error::ModelError;
 use super::files::{Head, Heads, ModelFiles};
 use super::{Block, Container, Manifest, Origin, Role, RowSegment};
@@ -142,11 +144,18 @@ impl Manifest {
     /// Opens the model that a root describes, with where its headers are read from. `path` is its
     /// name in messages.
     pub fn from_packed(path: &Path, root: &[u8]) -> Result<(Container, Self), ModelError> {
+        let root = PackedRoot::decode(root).map_err(|detail| ModelError::Packed {
+            path: path.to_path_buf(),
+            detail,
+        })?;
+        Self::from_root(path, root)
+    }
+
+    fn from_root(path: &Path, root: PackedRoot) -> Result<(Container, Self), ModelError> {
         let refuse = |detail: String| ModelError::Packed {
             path: path.to_path_buf(),
             detail,
         };
-        let root = PackedRoot::decode(root).map_err(refuse)?;
         let entry = if root.entry.is_empty() {
             path.to_path_buf()
         } else {
@@ -181,6 +190,7 @@ impl Manifest {
         }
         manifest.embedding_rows = layout.rows;
         manifest.origin = Origin::Objects(root.objects.iter().map(|object| object.hash).collect());
+        manifest.is_packed = true;
         container.path = path.to_path_buf();
         manifest.path = path.to_path_buf();
         Ok((container, manifest))

@@ -8,7 +8,7 @@ use crate::gather::Gatherer;
 use crate::home::Homes;
 use crate::kv::kept::KvIndex;
 use crate::layout::{BASE_ROWS, Layout};
-use crate::manifest::{Manifest, Origin};
+use crate::manifest::Manifest;
 use crate::session::fast::FastTier;
 use crate::session::nodes::Nodes;
 use crate::session::resolve::{SessionOptions, resolve};
@@ -59,7 +59,7 @@ impl Session {
         let homes = Homes::new(tiers.homes, Arc::clone(&mover));
         let spill = tiers.spill.map(|folder| SpillHome::new(folder, &homes));
         let rates = (tiers.origin_rate, tiers.weight_rates.as_slice());
-        let packed = matches!(manifest.origin, Origin::Objects(_));
+        let packed = manifest.is_packed;
         let origins = tiers.origins.len();
         let model = (&*manifest, tiers.origins);
         let supply = open_supply(model, &layout, &homes, packed.then_some(rates));

@@ -100,24 +100,22 @@ impl ExpertCache {
     }
 
     /// Sets the upper end of the frames, between two steps; experts behind it are dropped.
-    pub fn set_border(&mut self, border: u64) -> Result<(), MoveError> {
+    pub fn set_border(&mut self, border: u64) {
         let count = self.area.frames_below(border).min(self.moved.len());
         for frame in count..self.frames.len() {
             if let Some(block) = self.frames[frame] {
-                self.settle(block)?;
+                self.settle(block);
                 self.evict(block);
             }
         }
         self.frames.resize(count, None);
-        Ok(())
     }
 
     /// Drops every expert.
-    pub fn clear(&mut self) -> Result<(), MoveError> {
+    pub fn clear(&mut self) {
         let count = self.frames.len();
-        self.set_border(0)?;
+        self.set_border(0);
         self.frames.resize(count, None);
-        Ok(())
     }
 
     /// Evicts the experts that `pick` chooses, between two steps, and says how many.
@@ -137,7 +135,7 @@ impl ExpertCache {
     }
 
     /// Starts a layer: its rows picked `blocks`, each once, most important first.
-    pub fn begin(&mut self, blocks: &[BlockId]) -> Result<(), MoveError> {
+    pub fn begin(&mut self, blocks: &[BlockId]) {
         self.guesses.clear();
         // Operations of the layer before may still be under way: its experts stay needed.
         self.needed.extend(blocks);
@@ -149,13 +147,13 @@ impl ExpertCache {
             }
         }
         self.waiting = blocks.iter().copied().collect();
-        self.top_up()
+        self.top_up();
     }
 
     /// Experts that the next layer will probably pick, most likely first.
-    pub fn guess(&mut self, blocks: impl IntoIterator<Item = BlockId>) -> Result<(), MoveError> {
+    pub fn guess(&mut self, blocks: impl IntoIterator<Item = BlockId>) {
         self.guesses = blocks.into_iter().collect();
-        self.top_up()
+        self.top_up();
     }
 
     /// The expert has a frame, filled or on its way.
@@ -168,7 +166,7 @@ impl ExpertCache {
         if self.waiting.is_empty() {
             return Ok(NextExpert::End);
         }
-        self.top_up()?;
+        self.top_up();
         let ready = self
             .waiting
             .iter()
@@ -183,7 +181,13 @@ impl ExpertCache {
         };
         let block = self.waiting.remove(index).expect("position is inside");
         let start = Instant::now();
-        let lease = self.supply.wait(block, || self.place_again(block))?;
+        let lease = match self.supply.wait(block, || self.place_again(block)) {
+            Ok(lease) => lease,
+            Err(error) => {
+                self.vacate(block);
+                return Err(error);
+            }
+        };
         if ready.is_none() {
             counters.stall += start.elapsed();
         }
@@ -217,7 +221,7 @@ impl ExpertCache {
     }
 
     /// Asks for what is waiting, then for what is guessed, while there are frames.
-    fn top_up(&mut self) -> Result<(), MoveError> {
+    fn top_up(&mut self) {
         let missing: Vec<BlockId> = self
             .waiting
             .iter()
@@ -225,8 +229,8 @@ impl ExpertCache {
             .filter(|&block| !self.is_at_hand(block))
             .collect();
         for block in missing {
-            if !self.ask(block, Class::Demand)? {
-                return Ok(());
+            if !self.ask(block, Class::Demand) {
+                return;
             }
         }
         while let Some(&block) = self.guesses.front() {
@@ -235,17 +239,16 @@ impl ExpertCache {
                 .iter()
                 .filter(|&&block| self.state(block) == State::Filling);
             if on_way.count() as u64 * self.area.frame_bytes >= GUESS_BYTES {
-                return Ok(());
+                return;
             }
             if !self.is_at_hand(block) {
-                if !self.ask(block, Class::Prefetch)? {
-                    return Ok(());
+                if !self.ask(block, Class::Prefetch) {
+                    return;
                 }
                 self.guessed.insert(block);
             }
             self.guesses.pop_front();
         }
-        Ok(())
     }
 
     fn state(&self, block: BlockId) -> State {
@@ -253,16 +256,16 @@ impl ExpertCache {
     }
 
     /// Asks for an expert; `false` if every frame is in use.
-    fn ask(&mut self, block: BlockId, class: Class) -> Result<bool, MoveError> {
+    fn ask(&mut self, block: BlockId, class: Class) -> bool {
         if self.cancelled.contains(&block) {
-            self.settle(block)?;
+            self.settle(block);
             if self.is_at_hand(block) {
-                return Ok(true);
+                return true;
             }
         }
         let is_demand = class == Class::Demand;
-        let Some((frame, extent)) = self.room(is_demand)? else {
-            return Ok(false);
+        let Some((frame, extent)) = self.room(is_demand) else {
+            return false;
         };
         self.due += 1;
         let index = block.index() - self.first;
@@ -271,15 +274,15 @@ impl ExpertCache {
         self.frame_of[index] = Some(frame);
         self.moved[index] = true;
         self.policy.entered(block);
-        Ok(true)
+        true
     }
 
     /// A frame and its memory: a free one, or a victim's. A demand waits for guesses to land or to
     /// be given up rather than go without.
-    fn room(&mut self, is_demand: bool) -> Result<Option<(usize, Extent)>, MoveError> {
+    fn room(&mut self, is_demand: bool) -> Option<(usize, Extent)> {
         loop {
             if let Some(found) = self.free_frame() {
-                return Ok(Some(found));
+                return Some(found);
             }
             let may = |block: BlockId| {
                 !self.needed.contains(&block)
@@ -291,19 +294,19 @@ impl ExpertCache {
                 continue;
             }
             if !is_demand {
-                return Ok(None);
+                return None;
             }
             let idle = |block: BlockId| !self.needed.contains(&block);
             let moving = |block| idle(block) && self.state(block) == State::Filling;
             let leaving = |block| idle(block) && self.supply.is_leaving(block);
             if let Some(block) = self.policy.victim(&moving) {
-                self.settle(block)?;
+                self.settle(block);
             } else if let Some(block) = self.policy.victim(&leaving) {
                 self.supply.wait_home(block);
             } else if self.frames.iter().any(Option::is_none) {
-                std::thread::sleep(QUARANTINE);
+                self.supply.mover().rest(QUARANTINE);
             } else {
-                return Ok(None);
+                return None;
             }
         }
     }
@@ -330,23 +333,28 @@ impl ExpertCache {
     /// The mover has heard of the cancel: the expert arrived all the same, or it is absent.
     fn forget_cancelled(&mut self, block: BlockId) {
         self.cancelled.remove(&block);
-        if self.state(block) == State::Absent {
-            self.vacate(block);
+        match self.state(block) {
+            State::Absent => self.vacate(block),
+            State::Poisoned => self.settle(block),
+            State::Filling | State::Ready | State::Draining => {}
         }
     }
 
-    /// Waits until the expert is not on its way.
-    fn settle(&mut self, block: BlockId) -> Result<(), MoveError> {
+    /// Waits until the expert is not on its way. Nobody needs it now, so a move that fails is as
+    /// good as none.
+    fn settle(&mut self, block: BlockId) {
         let slot = slot_of(block);
         if self.cancelled.contains(&block) {
             while self.state(block) == State::Filling {
-                self.supply.table().wait_filled(slot, QUARANTINE);
+                self.supply.mover().wait_filled(slot, QUARANTINE);
             }
             self.forget_cancelled(block);
-        } else if self.state(block) == State::Filling {
-            drop(self.supply.wait(block, || self.place_again(block))?);
+        } else if matches!(self.state(block), State::Filling | State::Poisoned) {
+            let outcome = self.supply.wait(block, || self.place_again(block));
+            if outcome.is_err() {
+                self.vacate(block);
+            }
         }
-        Ok(())
     }
 
     fn evict(&mut self, block: BlockId) {

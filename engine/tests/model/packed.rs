@@ -1,10 +1,11 @@
 //! Packed models: what a node serves is what was loaded, or an error.
 
-use crate::support::{assets, options};
+use crate::support::{assets, generate, open, options};
 use larder::kv::KvError;
-use larder::manifest::Container;
 use larder::manifest::packed::PackedRoot;
-use larder::publish::publish;
+use larder::manifest::{Container, Manifest};
+use larder::pack::pack;
+use larder::publish::{publish, publish_packed};
 use larder::session::{GenerateOptions, LowerTier, Nodes, Session, SessionError, SessionOptions};
 use larder_pool::node::{Node, NodeOptions};
 use larder_pool::remote::{Client, ObjectHash, RemoteOptions};
@@ -67,4 +68,74 @@ fn bytes_that_the_root_does_not_vouch_for_are_an_error() {
             | SessionError::Kv(KvError::Move(MoveError::Checksum { .. }))
     );
     assert!(is_found && error.to_string().contains("block 5"), "{error}");
+}
+
+#[test]
+fn a_packed_folder_is_the_same_model_and_may_spill_its_weights() {
+    let folder = tempfile::tempdir().expect("temp folder");
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let node = Node::start(NodeOptions::new(listen, 48 << 20)).expect("a node starts");
+    let remote = RemoteOptions::new(node.address().to_string());
+    let client = Client::connect(&remote).expect("connects");
+    for name in ["larder-story.gguf", "tiny/tiny-folder"] {
+        let file = assets().join(name);
+        let container = Container::open(&file).expect("opens");
+        let into = folder.path().join(name.replace('/', "-"));
+        pack(&container, &into, |_| ()).expect("packs");
+        let again = pack(&container, &into, |_| ()).expect_err("there is something");
+        assert!(again.to_string().contains("empty or new"), "{again}");
+        let loaded = publish(&container, &client, "file", |_| ()).expect("loads");
+        let packed = publish_packed(&into, &client, "packed", |_| ()).expect("loads");
+        assert_eq!((packed.hash, packed.sent_bytes), (loaded.hash, 0));
+
+        let prompt: Vec<u32> = (100..140).collect();
+        let free = generate(&mut open(&file, &options()), &prompt, 30);
+        let spilling = |fast_bytes| SessionOptions {
+            fast_bytes: Some(fast_bytes),
+            lower: vec![LowerTier::Nvme {
+                folder: folder.path().join("spill"),
+                bytes: 64 << 20,
+                limit: None,
+            }],
+            ..options()
+        };
+        let least = {
+            let session = open(&into, &spilling(1 << 30));
+            session.layout().needs().min_fast_bytes()
+        };
+        let mut session = open(&into, &spilling(least));
+        assert!(generate(&mut session, &prompt, 30) == free, "{name}");
+        let read = session.homes()[0].read;
+        assert!(
+            session.path_use()[read.index()].bytes > 0,
+            "weights have a home"
+        );
+        drop(session);
+
+        // Another byte of a weight is found by the root's checksums, at the first read.
+        let blocks = into.join("blocks.larder");
+        let mut bytes = std::fs::read(&blocks).expect("the blocks");
+        bytes[40_000] ^= 1;
+        std::fs::write(&blocks, &bytes).expect("write");
+        let mut session = open(&into, &options());
+        let ask = GenerateOptions {
+            prompt: &prompt,
+            count: 2,
+            stop: &[],
+        };
+        let pick = |row: &mut [f32]| Ok(larder::sample::argmax(row));
+        let error = session.generate(&ask, pick, |_| true).expect_err("damaged");
+        assert!(error.to_string().contains("checksum"), "{error}");
+        let error = publish_packed(&into, &client, "packed", |_| ()).expect_err("damaged");
+        assert!(
+            error.to_string().contains("pack the model again"),
+            "{error}"
+        );
+        std::fs::write(&blocks, &bytes[1..]).expect("write");
+        let error = Manifest::open(&into).expect_err("too short");
+        assert!(
+            error.to_string().contains("pack the model again"),
+            "{error}"
+        );
+    }
 }

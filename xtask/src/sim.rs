@@ -1,0 +1,192 @@
+//! `cargo xtask sim`: the deterministic simulation, and the mutations that it must catch.
+
+mod seeded;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{checkout, mutate};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Runs the seeds from 0 to N; 1000 if nothing else is said.
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+
+    /// Runs this seed alone.
+    #[arg(long, value_name = "S", conflicts_with = "seeds")]
+    seed: Option<u64>,
+
+    /// Goes on until so many faults were injected.
+    #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "seed"])]
+    faults: Option<u64>,
+
+    /// Runs every mutation of xtask/mutants.toml until it is caught.
+    #[arg(long, conflicts_with_all = ["seeds", "seed", "faults"])]
+    mutations: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let root = checkout::root()?;
+    if args.mutations {
+        return mutations(&root);
+    }
+    let options = match (args.seeds, args.seed, args.faults) {
+        (_, Some(seed), _) => ["--seed".to_owned(), seed.to_string()],
+        (_, _, Some(faults)) => ["--faults".to_owned(), faults.to_string()],
+        (seeds, _, _) => ["--seeds".to_owned(), seeds.unwrap_or(1000).to_string()],
+    };
+    let binary = build(&root, None)?;
+    let status = Command::new(binary).args(options).status();
+    ensure!(
+        status.context("start the simulation")?.success(),
+        "the simulation failed"
+    );
+    Ok(())
+}
+
+/// Builds the simulation of a checkout; its path.
+fn build(root: &Path, target: Option<&Path>) -> Result<PathBuf> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args([
+            "test",
+            "--locked",
+            "-p",
+            "larder",
+            "--test",
+            "simulation",
+            "--no-run",
+        ])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(root)
+        .stderr(Stdio::inherit());
+    if let Some(target) = target {
+        cargo.env("CARGO_TARGET_DIR", target);
+    }
+    let output = cargo.output().context("start cargo")?;
+    ensure!(output.status.success(), "the simulation does not build");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = lines.lines().find(|line| {
+        line.contains("\"kind\":[\"test\"]") && line.contains("\"name\":\"simulation\"")
+    });
+    let path = line.and_then(|line| line.split_once("\"executable\":\""));
+    let path = path.and_then(|(_, rest)| rest.split_once('"'));
+    let (path, _) = path.context("cargo names no executable of the simulation")?;
+    Ok(PathBuf::from(path))
+}
+
+/// What became of a mutation.
+struct Caught {
+    name: String,
+    seeds: u64,
+    /// Seed and broken invariant.
+    by: Option<(u64, String)>,
+}
+
+/// Builds the mutated copy once and runs each mutation until it is caught.
+pub(crate) fn mutations(root: &Path) -> Result<()> {
+    let edits = mutate::list(root)?;
+    let folder = seeded::target(root).join("mutants");
+    let (tree, target) = (folder.join("tree"), folder.join("target"));
+    let start = Instant::now();
+    mutate::make(root, &tree, &edits)?;
+    seeded::seed(&seeded::target(root), &target)?;
+    let binary = build(&tree, Some(&target))?;
+    let built = start.elapsed().as_secs_f64();
+    sound(&binary)?;
+    let mut left: Vec<(String, u64)> = Vec::new();
+    for edit in edits.iter().rev() {
+        if !left.iter().any(|(name, _)| *name == edit.name) {
+            left.push((edit.name.clone(), edit.seeds));
+        }
+    }
+    let (left, all) = (Mutex::new(left), Mutex::new(Vec::new()));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let work = || -> Result<()> {
+            loop {
+                let next = left.lock().map(|mut left| left.pop());
+                let Ok(Some((name, seeds))) = next else {
+                    return Ok(());
+                };
+                let by = hunt(&binary, &["--mutant", &name], seeds)?;
+                if let Ok(mut all) = all.lock() {
+                    all.push(Caught { name, seeds, by });
+                }
+            }
+        };
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker
+                .join()
+                .map_err(|_| anyhow::anyhow!("a worker panicked"))?
+        })
+    })?;
+    let all = all
+        .into_inner()
+        .map_err(|_| anyhow::anyhow!("a worker panicked"))?;
+    let missed = table(&all);
+    println!(
+        "{} mutations, {missed} not caught; built in {built:.0} s, {:.0} s in all",
+        all.len(),
+        start.elapsed().as_secs_f64()
+    );
+    ensure!(missed == 0, "{missed} mutations were not caught");
+    Ok(())
+}
+
+/// Without a mutation nothing fails, and what must fail does.
+fn sound(binary: &Path) -> Result<()> {
+    if let Some((seed, what)) = hunt(binary, &[], 100)? {
+        bail!("seed {seed} fails without a mutation: {what}");
+    }
+    let canary = hunt(binary, &["--canary"], 5)?;
+    let (_, what) = canary.context("the canary lives: wrong bytes were not noticed")?;
+    println!("canary: {what}");
+    Ok(())
+}
+
+/// Runs seeds until one fails; which, and why.
+fn hunt(binary: &Path, options: &[&str], seeds: u64) -> Result<Option<(u64, String)>> {
+    let output = Command::new(binary)
+        .args(["--jobs", "1", "--seeds", &seeds.to_string()])
+        .args(options)
+        .output()
+        .context("start the simulation")?;
+    if output.status.success() {
+        return Ok(None);
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().find_map(|line| line.strip_prefix("seed "));
+    let parts = line.and_then(|line| line.split_once(" failed: "));
+    let Some((seed, what)) = parts else {
+        let error = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "the simulation ended with {} and no seed: {error}",
+            output.status
+        );
+    };
+    Ok(Some((seed.parse().context("a seed")?, what.to_owned())))
+}
+
+/// Prints what caught each mutation; how many were not.
+fn table(all: &[Caught]) -> usize {
+    let mut rows: Vec<&Caught> = all.iter().collect();
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    for row in &rows {
+        let (name, most) = (&row.name, row.seeds);
+        match &row.by {
+            Some((seed, what)) => {
+                let what: String = what.chars().take(90).collect();
+                println!("{name:28} seed {seed:>4} of {most:>4}  {what}");
+            }
+            None => println!("{name:28} NOT CAUGHT in {most} seeds"),
+        }
+    }
+    rows.iter().filter(|row| row.by.is_none()).count()
+}
