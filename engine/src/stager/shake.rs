@@ -17,7 +17,7 @@ impl Stager {
             if !is_here || self.in_use[index] || !pick() {
                 continue;
             }
-            self.settle(index)?;
+            self.settle(index);
             if self.supply.evict(block).is_some() {
                 count += 1;
                 if let Some(frame) = self.frame_of(index) {
@@ -26,7 +26,7 @@ impl Stager {
             }
         }
         if let Some(experts) = self.experts.as_mut() {
-            count += experts.evict_some(pick)?;
+            count += experts.evict_some(pick);
         }
         // They may have been asked for already.
         self.next = self.now;
