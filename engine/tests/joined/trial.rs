@@ -40,7 +40,7 @@ pub(crate) const DENSE: Model = Model {
     half: 28 << 20,
     slices: 16 << 10,
 };
-pub(crate) const EXPERTS: Model = Model {
+const EXPERTS: Model = Model {
     name: "larder-story-moe",
     count: "120",
     half: 28 << 20,
