@@ -21,6 +21,7 @@ pub use resolve::{LowerTier, Resolved, SessionOptions, resolve};
 use crate::backend::Backend;
 use crate::backend::work::WorkBuffers;
 use crate::gather::Gatherer;
+use crate::heat::Heat;
 use crate::home::{Home, Homes};
 use crate::kv::kept::KvIndex;
 use crate::kv::{KvError, Sequence};
@@ -126,6 +127,7 @@ pub struct Session {
     /// Bytes that probes moved, by path id; no report counts them.
     probed: Vec<u64>,
     shake: Option<Shake>,
+    heat: Heat,
 }
 
 /// A tier this many times slower than another is refused beside it; links vary by less.
@@ -210,6 +212,15 @@ impl Session {
 
     pub fn stager(&self) -> &Stager {
         &self.stager
+    }
+
+    /// Counts uses of blocks in `heat` from now on.
+    pub fn set_heat(&mut self, heat: Heat) {
+        self.heat = heat;
+    }
+
+    pub fn heat(&self) -> &Heat {
+        &self.heat
     }
 
     /// Model files that are read through the page cache.

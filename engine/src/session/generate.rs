@@ -297,6 +297,7 @@ impl Session {
             stager: &mut self.stager,
             gatherer: &mut self.gatherer,
             sequence,
+            heat: &self.heat,
             pending: VecDeque::new(),
             attending: Vec::new(),
         };

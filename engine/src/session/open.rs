@@ -5,6 +5,7 @@ use crate::backend::cpu::CpuBackend;
 use crate::backend::sim::SimBackend;
 use crate::backend::work::WorkBuffers;
 use crate::gather::Gatherer;
+use crate::heat::Heat;
 use crate::home::Homes;
 use crate::kv::kept::KvIndex;
 use crate::layout::{BASE_ROWS, Layout};
@@ -98,6 +99,7 @@ impl Session {
             limits: tiers.limits,
             probed: vec![0; paths],
             shake: None,
+            heat: Heat::default(),
         };
         session.check_tiers(&[])?;
         Ok(session)

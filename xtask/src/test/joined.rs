@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::tally::Tally;
-use super::{cargo_path, stream};
+use crate::cargo;
+use crate::tally::Tally;
 
 /// `nobody`, who owns nothing.
 const USER: u32 = 65534;
@@ -48,22 +48,21 @@ pub(super) fn run_as_nobody(root: &Path, tally: &mut Tally) -> Result<()> {
         .current_dir(folder.path())
         .env("TMPDIR", &own)
         .env("HOME", &own);
-    stream(command, tally).context("the joined test as an ordinary user")
+    cargo::count(&mut command, tally).context("the joined test as an ordinary user")
 }
 
 /// The test and the program that it runs, as cargo built them.
 fn executables(root: &Path) -> Result<(PathBuf, PathBuf)> {
-    let output = Command::new(cargo_path())
-        .args([
-            "test",
-            "--locked",
-            "--package",
-            "larder",
-            "--test",
-            "joined",
-        ])
+    let arguments = [
+        "test",
+        "--locked",
+        "--package",
+        "larder",
+        "--test",
+        "joined",
+    ];
+    let output = cargo::command(root, &arguments)
         .args(["--no-run", "--message-format=json"])
-        .current_dir(root)
         .stderr(Stdio::inherit())
         .output()
         .context("start cargo")?;
