@@ -212,8 +212,7 @@ impl Stager {
         }
     }
 
-    /// Waits until the block is not being filled. Nobody needs it now, so a move that fails is as
-    /// good as none.
+    /// Waits until a block that nobody needs now is not being filled, however that ends.
     fn settle(&mut self, index: usize) {
         let block = BlockId::new(index as u32);
         let state = self.supply.table().state(slot_of(block));

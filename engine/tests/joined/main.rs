@@ -12,6 +12,7 @@ mod engine;
 mod trial;
 
 mod models;
+mod shaken;
 mod bad_use;
 mod faults;
 mod cost;

@@ -20,6 +20,12 @@ pub(super) fn run_as_nobody(root: &Path, tally: &mut Tally) -> Result<()> {
         println!("the user of this run is an ordinary one");
         return Ok(());
     }
+    let found = Command::new("setpriv").arg("--version").output();
+    if found.is_err() {
+        let skipped = "skipped: the joined test as an ordinary user: no setpriv (util-linux)";
+        tally.add(skipped);
+        return Ok(());
+    }
     let (test, larder) = executables(root)?;
     let folder = tempfile::tempdir().context("a folder for the test")?;
     let open = Permissions::from_mode(0o755);
