@@ -9,6 +9,8 @@
 
 pub use larder_sys as sys;
 
+mod sync;
+
 pub mod units;
 
 pub mod clock;

@@ -147,7 +147,7 @@ impl Shared {
                 Err(error) => return Err(NodeError::Disk { path, error }),
             }
         }
-        if options.transport == Transport::Threads || !larder_sys::net::uring::is_allowed() {
+        if options.transport == Transport::Threads || larder_sys::net::uring::open_ring().is_err() {
             notes.push("no io_uring for connections: two threads for each".to_owned());
         }
         let shared = Self {

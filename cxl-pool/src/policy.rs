@@ -3,9 +3,24 @@
 //! A policy sees what happens to the blocks of one cache and names the next victim. It moves
 //! nothing itself, and it never hears of blocks that stay for good.
 
-mod lru;
+mod fresh;
+mod queue;
 
+mod arc;
+mod belady;
+mod lfu;
+mod lru;
+mod s3fifo;
+mod value;
+
+pub mod replay;
+
+pub use arc::Arc;
+pub use belady::Belady;
+pub use lfu::Lfu;
 pub use lru::Lru;
+pub use s3fifo::S3Fifo;
+pub use value::Value;
 
 use crate::units::BlockId;
 
@@ -17,7 +32,7 @@ pub trait Policy: Send {
     /// The block has been given room.
     fn entered(&mut self, block: BlockId);
 
-    /// The block has been used.
+    /// The block has been used; also told of the use that it entered for.
     fn used(&mut self, block: BlockId);
 
     /// The block has lost its room.

@@ -61,7 +61,7 @@ pub enum MoveError {
         len: u64,
         errno: Errno,
     },
-    #[error("write {len} bytes of {file} at {offset}: only {found} were taken")]
+    #[error("write {len} bytes of {file} at {offset}: only {found} were taken; is it full?")]
     ShortWrite {
         file: String,
         offset: u64,
@@ -148,9 +148,11 @@ impl MoveError {
         }
     }
 
-    /// The tier takes no more: it is full, or may only be read.
+    /// The tier takes no more: it is full, or may only be read. A file that takes part of a piece
+    /// at every try is full too: the error of the rest is never seen.
     pub fn is_capacity(&self) -> bool {
         match self {
+            Self::ShortWrite { found, .. } => *found > 0,
             Self::Write { errno, .. } | Self::Seal { errno, .. } => matches!(
                 errno,
                 Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::EROFS

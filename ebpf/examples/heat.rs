@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use larder_abi::{RANGE_VIRTUAL, TIER_DRAM};
 use larder_ebpf::{Claim, DEFAULT_ROOT, HeatArray, Keep, Options, Pins, Range};
-use nix::time::{ClockId, clock_gettime};
 
 fn main() -> ExitCode {
     match command() {
@@ -40,13 +39,11 @@ fn command() -> Result<(), Box<dyn Error>> {
 }
 
 fn start(pins: Pins) -> Result<(), Box<dyn Error>> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
-    let group = nix::unistd::Group::from_name("larder")?;
     let options = Options {
         pins,
-        group: group.map(|group| group.gid.as_raw()),
+        group: larder_ebpf::group_id("larder"),
         marked: std::env::current_exe().ok(),
-        ..Options::at(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+        ..Options::at(larder_ebpf::monotonic_ns())
     };
     let report = larder_ebpf::start(&options)?;
     for attached in report.attached {

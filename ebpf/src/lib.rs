@@ -15,6 +15,7 @@ mod error;
 
 mod btf;
 mod format;
+mod local;
 mod notes;
 mod process;
 mod privilege;
@@ -24,6 +25,7 @@ mod cgroup;
 mod sample;
 mod probe;
 mod offsets;
+mod ready;
 
 mod attach;
 mod stop;
@@ -36,8 +38,10 @@ mod claim;
 pub use claim::{Claim, HeatArray};
 pub use error::{ClaimError, ReadError, StartError, StopError};
 pub use larder_abi::{Event, HeatEntry, IoLatency, Range, Region, Settings, TierStats};
+pub use local::{group_id, monotonic_ns};
 pub use pins::{DEFAULT_ROOT, Pins};
 pub use read::{DeviceLatency, Events, Heat};
+pub use ready::{Ready, ready};
 pub use start::{Attached, Options, Report, Skipped, start};
 pub use status::{ProgramStatus, RegionStatus, Status, status};
 pub use stop::{Keep, Stopped, stop};

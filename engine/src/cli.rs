@@ -14,7 +14,11 @@ mod npy;
 mod progress;
 mod prompt;
 mod report;
+mod trace;
 
+mod bench;
+mod doctor;
+mod heat;
 mod inspect;
 mod names;
 mod load;
@@ -23,7 +27,11 @@ mod pack;
 mod plan;
 mod run;
 mod score;
+mod manual;
 mod tokenize;
+mod topo;
+
+mod settings;
 
 use clap::Parser;
 use error::{CliError, one_line};
@@ -33,6 +41,10 @@ use std::io::Write;
 
 /// Runs a command line; the exit code: 0 ok, 1 failed, 2 bad use.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments = match settings::expand(arguments.into_iter().collect()) {
+        Ok(arguments) => arguments,
+        Err(error) => return fail(&error),
+    };
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -52,13 +64,23 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Load(options) => load::load(&options),
         Command::Ls(options) => names::ls(&options),
         Command::Rm(options) => names::rm(&options),
+        Command::Doctor(options) => doctor::doctor(&options),
+        Command::Topo(options) => topo::topo(&options),
+        Command::Heat(options) => heat::heat(&options),
+        Command::Bench(options) => bench::bench(&options),
+        Command::Config(options) => settings::config(&options.command),
+        Command::Completions(options) => manual::completions(&options),
+        Command::Man(options) => manual::man(&options),
     };
     match outcome {
         // With nobody to read on, there is nothing left to say, and no place to say it.
         Ok(()) | Err(CliError::Closed) => 0,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "larder: {}", one_line(&error));
-            error.exit_code()
-        }
+        Err(error) => fail(&error),
     }
+}
+
+/// Says why a command ended; its exit code.
+fn fail(error: &CliError) -> u8 {
+    let _ = writeln!(std::io::stderr(), "larder: {}", one_line(error));
+    error.exit_code()
 }

@@ -10,6 +10,7 @@ mod experts;
 use crate::backend::work::Buf;
 use crate::backend::{Backend, Op, RowRange, Token, Weight};
 use crate::gather::Gatherer;
+use crate::heat::Heat;
 use crate::kv::{KvError, Sequence, SliceAt};
 use crate::layout::Needs;
 use crate::manifest::{Manifest, Part, Role};
@@ -45,6 +46,7 @@ pub struct Machine<'a> {
     pub stager: &'a mut Stager,
     pub gatherer: &'a mut Gatherer,
     pub sequence: &'a mut Sequence,
+    pub heat: &'a Heat,
     /// What operations that may not have completed hold, oldest first.
     pub pending: VecDeque<(Token, Held)>,
     /// Attentions that have not given the tails of their layer back.
@@ -220,7 +222,10 @@ impl Machine<'_> {
         };
         let _ = self.backend.finish(token);
         match held {
-            Held::Weights(block) => self.stager.done(block)?,
+            Held::Weights(block) => {
+                self.heat.touch(block);
+                self.stager.done(block)?;
+            }
             Held::Slice(at) => self.sequence.stream_done(at)?,
         }
         Ok(true)

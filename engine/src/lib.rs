@@ -4,9 +4,11 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod host;
 pub mod manifest;
 pub mod tokenizer;
 pub mod sample;
+pub mod heat;
 
 pub mod home;
 pub mod supply;

@@ -4,6 +4,7 @@
 //! kernels. Nothing of the weights is read before the first step.
 
 mod fast;
+mod shake;
 mod generate;
 mod nodes;
 mod prefix;
@@ -20,11 +21,13 @@ pub use resolve::{LowerTier, Resolved, SessionOptions, resolve};
 use crate::backend::Backend;
 use crate::backend::work::WorkBuffers;
 use crate::gather::Gatherer;
+use crate::heat::Heat;
 use crate::home::{Home, Homes};
 use crate::kv::kept::KvIndex;
 use crate::kv::{KvError, Sequence};
 use crate::layout::{Layout, TooSmall};
 use crate::manifest::Manifest;
+use crate::session::shake::Shake;
 use crate::stager::Stager;
 use larder_cpu::{IsaError, KvError as KvShapeError};
 use larder_pool::device::SimDevice;
@@ -123,6 +126,8 @@ pub struct Session {
     limits: Vec<Option<BytesPerSec>>,
     /// Bytes that probes moved, by path id; no report counts them.
     probed: Vec<u64>,
+    shake: Option<Shake>,
+    heat: Heat,
 }
 
 /// A tier this many times slower than another is refused beside it; links vary by less.
@@ -207,6 +212,15 @@ impl Session {
 
     pub fn stager(&self) -> &Stager {
         &self.stager
+    }
+
+    /// Counts uses of blocks in `heat` from now on.
+    pub fn set_heat(&mut self, heat: Heat) {
+        self.heat = heat;
+    }
+
+    pub fn heat(&self) -> &Heat {
+        &self.heat
     }
 
     /// Model files that are read through the page cache.

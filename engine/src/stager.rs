@@ -12,8 +12,10 @@
 //! the frame goes to the next block in line. If no frame is free, the one whose block is used
 //! last is taken, so a change of plan never ends in a deadlock.
 
+mod future;
 mod routes;
 mod experts;
+mod shake;
 
 pub use experts::{ExpertCache, NextExpert};
 pub use routes::Routes;
@@ -324,32 +326,6 @@ impl Stager {
             self.frames[frame] = None;
         }
         self.frames[frame].is_none()
-    }
-
-    /// When the block is leased next.
-    fn next_use(&self, block: usize) -> UseAt {
-        let in_pass = |pass| self.pass_len(pass).is_some_and(|len| block < len);
-        if block >= self.now.index && in_pass(self.now.pass) {
-            return UseAt::At(Place {
-                pass: self.now.pass,
-                index: block,
-            });
-        }
-        [self.now.pass + 1, self.passes.body.max(self.now.pass + 1)]
-            .into_iter()
-            .find(|&pass| in_pass(pass))
-            .map_or(UseAt::Never, |pass| UseAt::At(Place { pass, index: block }))
-    }
-
-    /// Blocks of pass `pass`, or `None` behind the last one.
-    fn pass_len(&self, pass: u64) -> Option<usize> {
-        if pass < self.passes.body {
-            Some(self.body_blocks)
-        } else if pass < self.passes.body + self.passes.full {
-            Some(self.blocks)
-        } else {
-            None
-        }
     }
 
     /// Asks for the blocks in line while there is room for them.

@@ -7,16 +7,15 @@
 //! model too, and the first one is killed in the middle of the story. With `--big` the model has
 //! random weights and some gigabytes, and no link is slowed down.
 
-mod node;
-
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{checkout, synth};
-use node::Node;
+use crate::node::Node;
+use crate::synth::{self, ValueType};
+use crate::{checkout, release};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -66,13 +65,9 @@ impl Scene {
         })
     }
 
-    /// Writes the model unless an earlier demo did.
     fn big(root: &Path, kill: bool) -> Result<Self> {
         let model = root.join("target/demo/llama-3b.gguf");
-        if !model.exists() {
-            std::fs::create_dir_all(root.join("target/demo")).context("target/demo")?;
-            synth::llama_3b(model.clone())?;
-        }
+        synth::ensure_model("llama-3b", ValueType::Q8_0, &model)?;
         let weights = std::fs::metadata(&model).context("the model")?.len();
         Ok(Self {
             model,
@@ -118,8 +113,7 @@ impl Scene {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let root = checkout::root()?;
-    build(&root)?;
-    let larder = root.join("target/release/larder");
+    let larder = release::build(&root)?;
     let scene = if args.big {
         Scene::big(&root, args.kill)?
     } else {
@@ -175,20 +169,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "the budget changed the text; without it:\n{free}"
     );
     println!("The text from the file, without a budget, is the same, token for token.");
-    Ok(())
-}
-
-fn build(root: &Path) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--locked", "--release", "--package", "larder"])
-        .current_dir(root)
-        .status()
-        .context("start cargo")?;
-    ensure!(
-        status.success(),
-        "cargo build: {status}; a C compiler is needed (apt install gcc)"
-    );
     Ok(())
 }
 

@@ -5,6 +5,10 @@
 
 mod checkout;
 
+mod tally;
+
+mod cargo;
+
 mod tidy;
 
 mod bpf;
@@ -13,10 +17,20 @@ mod mutate;
 
 mod sim;
 
+mod explore;
+
+mod miri;
+
+mod ordinary;
+
 mod test;
 
 mod synth;
 
+mod node;
+mod release;
+
+mod bench;
 mod demo;
 
 use std::process::ExitCode;
@@ -39,8 +53,20 @@ struct Cli {
 enum Task {
     /// Checks formatting, lints, house rules and all tests: exactly what CI runs.
     Test(test::Args),
+    /// Runs the tests of slots, leases and queues under all schedules with a few switches.
+    Explore(explore::Args),
+    /// Runs the tests of the unsafe code under Miri, where the nightly toolchain has it.
+    Miri,
+    /// Runs all tests as an ordinary user of a poor host: little memlock, no huge pages, no
+    /// io_uring, a small /dev/shm, a checkout that is read-only.
+    Ordinary,
+    /// Starts a program as `ordinary` does.
+    #[command(hide = true)]
+    Confine(ordinary::Confine),
     /// Tells a story with a model bigger than its memory, on any machine.
     Demo(demo::Args),
+    /// Measures every speed of docs/PERFORMANCE.md beside its limit; needs 16 GB of disk.
+    Bench(bench::Args),
     /// Checks the house rules: sizes, arrows, unsafe fences, names and documents.
     Tidy,
     /// Simulates the store with faults, or runs the mutations that this must catch.
@@ -70,7 +96,12 @@ fn main() -> ExitCode {
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Test(args) => test::run(&args),
+        Task::Explore(args) => explore::run(&args),
+        Task::Miri => miri::run(),
+        Task::Ordinary => ordinary::run(),
+        Task::Confine(args) => ordinary::confine(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Tidy => tidy::run(),
         Task::Sim(args) => sim::run(&args),
         Task::Bpf(args) => bpf::run(&args),

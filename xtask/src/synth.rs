@@ -14,14 +14,14 @@ mod shape;
 mod gguf;
 mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use clap::ValueEnum;
 use shape::Shape;
-use values::ValueType;
+pub(crate) use values::ValueType;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -53,14 +53,20 @@ impl Args {
     }
 }
 
-/// The model that other tasks run: 28 layers of Llama-3.2-3B, Q8_0, 3.4 GB.
-pub(crate) fn llama_3b(out: PathBuf) -> Result<()> {
+/// Writes the model that other tasks run, unless an earlier run did.
+pub(crate) fn ensure_model(shape: &str, value_type: ValueType, out: &Path) -> Result<()> {
+    if out.exists() {
+        return Ok(());
+    }
+    if let Some(folder) = out.parent() {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
     run(&Args {
-        shape: "llama-3b".to_owned(),
-        value_type: ValueType::Q8_0,
+        shape: shape.to_owned(),
+        value_type,
         layers: None,
         seed: 1,
-        out,
+        out: out.to_path_buf(),
     })
 }
 

@@ -4,23 +4,25 @@
 //! A test that lacks something prints `skipped: reason` and returns; such tests are counted as
 //! skipped and listed at the end.
 
-mod tally;
 mod tools;
+mod joined;
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::{bpf, checkout, sim, tidy};
-use tally::Tally;
+use crate::tally::Tally;
+use crate::{bpf, cargo, checkout, explore, miri, ordinary, sim, tidy};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Runs only the tests whose name contains one of these words, and nothing else.
+    /// Runs only the tests whose name contains one of these words, and nothing else; `joined` is
+    /// the joined test, which root runs as an ordinary user too.
     names: Vec<String>,
+    /// Shows what tests that passed have printed.
+    #[arg(long)]
+    show_output: bool,
 }
 
 /// Wall time of the stages that are done.
@@ -62,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.names.is_empty() {
         stages.run("tools", "cargo xtask test", tools::check)?;
         const FMT: &[&str] = &["fmt", "--all", "--check"];
-        stages.run("fmt", "cargo fmt --all --check", || cargo(&root, FMT))?;
+        stages.run("fmt", "cargo fmt --all --check", || cargo::run(&root, FMT))?;
         stages.run("tidy", "cargo xtask tidy", tidy::run)?;
         stages.run("bpf", "cargo xtask bpf --check", || bpf::check(&root))?;
         const CLIPPY: &[&str] = &[
@@ -75,16 +77,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "warnings",
         ];
         let repeat = "cargo clippy --workspace --all-targets -- -D warnings";
-        stages.run("clippy", repeat, || cargo(&root, CLIPPY))?;
+        stages.run("clippy", repeat, || {
+            cargo::run(&root, CLIPPY)?;
+            explore::lint(&root)
+        })?;
     }
-    let mut tally = Tally::default();
-    let mut result = stages.run("tests", "cargo test --workspace", || {
-        run_tests(&root, &args.names, &mut tally)
-    });
-    if result.is_ok() && args.names.is_empty() {
-        let repeat = "cargo xtask sim --mutations";
-        result = stages.run("mutations", repeat, || sim::mutations(&root));
-    }
+    let mut tally = Tally::new(args.show_output);
+    let result = run_stages(&root, &args.names, &mut stages, &mut tally);
     if result.is_ok() {
         stages.print();
     }
@@ -95,53 +94,41 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     result
 }
 
-fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
-    let status = Command::new(cargo_path())
-        .args(arguments)
-        .current_dir(root)
-        .status()
-        .context("start cargo")?;
-    ensure_success(status, arguments[0])
-}
-
-fn run_tests(root: &Path, names: &[String], tally: &mut Tally) -> Result<()> {
-    let mut child = Command::new(cargo_path())
-        .args([
-            "test",
-            "--locked",
-            "--workspace",
-            "--no-fail-fast",
-            "--",
-            "--show-output",
-        ])
-        .args(names)
-        .current_dir(root)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("start cargo")?;
-    let output = child
-        .stdout
-        .take()
-        .context("cargo has no standard output")?;
-    let mut stdout = std::io::stdout().lock();
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("read the output of cargo test")?;
-        let line = String::from_utf8_lossy(&line);
-        if tally.add(&line) {
-            writeln!(stdout, "{line}").context("write to standard output")?;
-        }
+/// The tests that `names` ask for; all of them, and where a host gives less, if there are none.
+fn run_stages(root: &Path, names: &[String], stages: &mut Stages, tally: &mut Tally) -> Result<()> {
+    const JOINED: &str = "cargo xtask test joined";
+    if names == ["joined"] {
+        let test = ["--package", "larder", "--test", "joined"];
+        stages.run("joined", JOINED, || run_tests(root, &test, &[], tally))?;
+        return stages.run("joined as an ordinary user", JOINED, || {
+            joined::run_as_nobody(root, tally)
+        });
     }
-    ensure_success(child.wait().context("wait for cargo")?, "test")
-}
-
-fn ensure_success(status: ExitStatus, what: &str) -> Result<()> {
-    if !status.success() {
-        bail!("cargo {what}: {status}");
+    let what = ["--workspace", "--no-fail-fast"];
+    let repeat = "cargo test --workspace";
+    stages.run("tests", repeat, || run_tests(root, &what, names, tally))?;
+    if names.is_empty() {
+        run_elsewhere(root, stages)?;
     }
     Ok(())
 }
 
-/// The cargo that runs this program, so that every stage uses one toolchain.
-fn cargo_path() -> std::ffi::OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+fn run_tests(root: &Path, what: &[&str], names: &[String], tally: &mut Tally) -> Result<()> {
+    let mut command = cargo::command(root, &["test", "--locked"]);
+    command.args(what).args(["--", "--show-output"]).args(names);
+    cargo::count(&mut command, tally)
+}
+
+/// The same tests again where they are watched, or where a host gives less.
+fn run_elsewhere(root: &Path, stages: &mut Stages) -> Result<()> {
+    stages.run("ordinary", "cargo xtask ordinary", || {
+        ordinary::run_in(root)
+    })?;
+    stages.run("explore", "cargo xtask explore", || {
+        explore::run_in(root, &explore::Args::SHORT)
+    })?;
+    stages.run("miri", "cargo xtask miri", || miri::run_in(root))?;
+    stages.run("mutations", "cargo xtask sim --mutations", || {
+        sim::mutations(root)
+    })
 }

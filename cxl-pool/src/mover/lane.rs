@@ -1,14 +1,15 @@
 //! A lane: how callers and the thread of one path talk to each other.
 
 use crate::path::{Path, PathCounters};
+use crate::sync::{AtomicBool, Mutex};
 use crate::transfer::{Free, StoreWant, Want};
 use crate::turns::Actor;
 use crate::units::BlockId;
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
+use std::vec::IntoIter;
 
 /// What a path thread is told.
 pub(super) enum Command {
@@ -101,25 +102,39 @@ impl LaneEnd {
 
     /// Drives `path` until it is told to stop or its driver fails.
     pub(super) fn serve(&self, path: &mut Path, idle: Duration) {
+        // Dropped after the guard: the moves of commands that were taken and not carried out end
+        // when the cause is known.
+        let mut taken = Vec::new().into_iter();
         let mut guard = EndGuard {
             end: self,
             cause: "its thread panicked".to_owned(),
         };
-        guard.cause = match self.drive(path, idle) {
+        guard.cause = match self.drive(path, idle, &mut taken) {
             Ok(()) => TOLD.to_owned(),
             Err(error) => error.to_string(),
         };
     }
 
-    fn drive(&self, path: &mut Path, idle: Duration) -> std::io::Result<()> {
-        while self.turn(path, idle)? {}
+    fn drive(
+        &self,
+        path: &mut Path,
+        idle: Duration,
+        taken: &mut IntoIter<Command>,
+    ) -> std::io::Result<()> {
+        while self.turn(path, idle, taken)? {}
         Ok(())
     }
 
-    /// Hands the path what it was told since, and lets it do its part; `false` if it is to stop.
-    fn turn(&self, path: &mut Path, idle: Duration) -> std::io::Result<bool> {
-        let commands = std::mem::take(&mut self.0.inbox.lock().commands);
-        for command in commands {
+    /// Hands the path what it was told since, by way of `taken`, and lets it do its part; `false`
+    /// if it is to stop.
+    fn turn(
+        &self,
+        path: &mut Path,
+        idle: Duration,
+        taken: &mut IntoIter<Command>,
+    ) -> std::io::Result<bool> {
+        *taken = std::mem::take(&mut self.0.inbox.lock().commands).into_iter();
+        for command in taken.by_ref() {
             match command {
                 Command::Want(want) => path.want(want),
                 Command::Store(want) => path.store(want),
@@ -150,7 +165,8 @@ impl PathActor {
 
 impl Actor for PathActor {
     fn turn(&mut self) -> bool {
-        let cause = match self.end.turn(&mut self.path, self.idle) {
+        let mut taken = Vec::new().into_iter();
+        let cause = match self.end.turn(&mut self.path, self.idle, &mut taken) {
             Ok(true) => return true,
             Ok(false) => TOLD.to_owned(),
             Err(error) => error.to_string(),
@@ -180,3 +196,6 @@ impl Drop for EndGuard<'_> {
         drop(left);
     }
 }
+
+#[cfg(all(test, feature = "explore"))]
+mod explore;

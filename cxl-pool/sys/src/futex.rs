@@ -3,7 +3,7 @@
 //! Source: futex(2). The low half is the futex word, so the high half (pin counts) may change
 //! without waking anybody. Little-endian targets only: there the low half is at the same address.
 
-use std::sync::atomic::AtomicU64;
+use crate::sync::AtomicU64;
 use std::time::Duration;
 
 #[cfg(not(target_endian = "little"))]
@@ -12,7 +12,8 @@ compile_error!("the futex word is the low half of the slot word: little-endian t
 /// Sleeps while the low half of `word` equals `expected`, at most `timeout`.
 ///
 /// Returns on a wake, a changed word, a signal or the timeout: the caller looks again.
-pub fn wait(word: &AtomicU64, expected: u32, timeout: Duration) {
+#[cfg(not(all(test, feature = "explore")))]
+pub(crate) fn wait(word: &AtomicU64, expected: u32, timeout: Duration) {
     let time = libc::timespec {
         tv_sec: timeout.as_secs() as libc::time_t,
         tv_nsec: libc::c_long::from(timeout.subsec_nanos()),
@@ -31,7 +32,8 @@ pub fn wait(word: &AtomicU64, expected: u32, timeout: Duration) {
 }
 
 /// Wakes everyone who sleeps on the low half of `word`.
-pub fn wake_all(word: &AtomicU64) {
+#[cfg(not(all(test, feature = "explore")))]
+pub(crate) fn wake_all(word: &AtomicU64) {
     // SAFETY: FUTEX_WAKE uses the address as a key only.
     unsafe {
         libc::syscall(
@@ -41,4 +43,16 @@ pub fn wake_all(word: &AtomicU64) {
             i32::MAX,
         );
     }
+}
+
+/// As above; without a timeout, so that a lost wake is seen.
+#[cfg(all(test, feature = "explore"))]
+pub(crate) fn wait(word: &AtomicU64, expected: u32, _: Duration) {
+    word.sleep_while(expected);
+}
+
+/// As above.
+#[cfg(all(test, feature = "explore"))]
+pub(crate) fn wake_all(word: &AtomicU64) {
+    word.wake_sleepers();
 }

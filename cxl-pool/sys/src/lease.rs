@@ -95,5 +95,8 @@ impl SlotTable {
     }
 }
 
+#[cfg(all(test, feature = "explore"))]
+mod explore;
+
 #[cfg(test)]
 mod tests;

@@ -13,13 +13,18 @@
     reason = "raw kernel interfaces and shared memory, see UNSAFETY"
 )]
 
+mod sync;
+
 pub mod bpf;
 pub mod futex;
+pub mod library;
 pub mod limits;
 pub mod lock;
 pub mod mapping;
 pub mod newfile;
+pub mod numa;
 pub mod random;
+pub mod ring;
 pub mod signals;
 pub mod space;
 pub mod usdt;

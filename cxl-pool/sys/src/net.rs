@@ -126,8 +126,10 @@ pub enum Transport {
 
 /// The fastest channel over `stream` that `transport` and this host allow.
 pub fn open_channel(stream: TcpStream, transport: Transport) -> std::io::Result<Box<dyn Channel>> {
-    if transport == Transport::Best && uring::is_allowed() {
-        return Ok(Box::new(uring::UringChannel::new(stream)?));
+    if transport == Transport::Best
+        && let Ok(ring) = uring::open_ring()
+    {
+        return Ok(Box::new(uring::UringChannel::new(ring, stream)?));
     }
     Ok(Box::new(threads::ThreadChannel::new(stream)?))
 }

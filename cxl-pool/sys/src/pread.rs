@@ -1,17 +1,20 @@
 //! Reads and writes by a few threads that call pread and pwrite, where io_uring is refused.
 
 use crate::file::SourceFile;
-use crate::io::{Done, Driver, Op, Verb};
+use crate::io::{Done, Driver, Errno, Op, Verb};
+use crate::sync::{Condvar, JoinHandle, Mutex, spawn_named};
 use nix::sys::uio::{pread, pwrite};
-use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Threads; also the reads that really overlap.
-const THREADS: usize = 4;
+const THREADS: usize = if cfg!(all(test, feature = "explore")) {
+    2
+} else {
+    4
+};
 /// Operations taken before `submit` refuses.
 const DEPTH: usize = 64;
 
@@ -56,9 +59,8 @@ impl PreadDriver {
         let threads = (0..THREADS)
             .map(|index| {
                 let (shared, files) = (Arc::clone(&shared), Arc::clone(files));
-                std::thread::Builder::new()
-                    .name(format!("larder-pread-{index}"))
-                    .spawn(move || serve(&shared, &files))
+                let name = format!("larder-pread-{index}");
+                spawn_named(&name, move || serve(&shared, &files))
                     .expect("the system has a thread left")
             })
             .collect();
@@ -86,7 +88,7 @@ fn serve(shared: &Shared, files: &[Arc<SourceFile>]) {
         let (file, at) = (&files[op.file as usize], op.offset as libc::off_t);
         let outcome = match &mut op.verb {
             Verb::Read(piece) => pread(file.fd(), piece.bytes_mut(), at),
-            Verb::Write(piece) => pwrite(file.fd(), piece.bytes(), at),
+            Verb::Write(piece) => write_whole(file, piece.bytes(), at),
             Verb::Seal(_) | Verb::Free => Ok(0),
         };
         state = shared.state.lock();
@@ -97,6 +99,19 @@ fn serve(shared: &Shared, files: &[Arc<SourceFile>]) {
         });
         shared.news.notify_one();
     }
+}
+
+/// Writes all of `bytes` at `at`: a full disk takes a part and says why it takes no more only when
+/// asked for the rest.
+fn write_whole(file: &SourceFile, bytes: &[u8], at: libc::off_t) -> Result<usize, Errno> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match pwrite(file.fd(), &bytes[done..], at + done as libc::off_t)? {
+            0 => break,
+            taken => done += taken,
+        }
+    }
+    Ok(done)
 }
 
 impl Driver for PreadDriver {
@@ -153,6 +168,9 @@ impl Drop for PreadDriver {
         }
     }
 }
+
+#[cfg(all(test, feature = "explore"))]
+mod explore;
 
 #[cfg(test)]
 mod tests {

@@ -22,9 +22,9 @@
 
 use crate::futex;
 use crate::space::Extent;
+use crate::sync::{AtomicU64, Cell};
 use smallvec::SmallVec;
-use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// State of a slot.
@@ -74,7 +74,7 @@ pub(crate) struct Record {
 #[derive(Debug)]
 pub(crate) struct Slot {
     word: AtomicU64,
-    cell: UnsafeCell<Option<Box<Record>>>,
+    cell: Cell<Option<Box<Record>>>,
 }
 
 // SAFETY: the cell is written by the one thread that moved the word into `Filling` or `Draining`
@@ -84,10 +84,10 @@ unsafe impl Sync for Slot {}
 unsafe impl Send for Slot {}
 
 impl Slot {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             word: AtomicU64::new(0),
-            cell: UnsafeCell::new(None),
+            cell: Cell::new(None),
         }
     }
 
@@ -118,7 +118,8 @@ impl Slot {
             "publish a slot that is being filled"
         );
         // SAFETY: in `Filling` only the owner of the fill touches the cell, and it calls this once.
-        unsafe { *self.cell.get() = Some(Box::new(record)) };
+        self.cell
+            .with_mut(|cell| unsafe { *cell = Some(Box::new(record)) });
         self.word.store(word + 1, Ordering::Release);
         futex::wake_all(&self.word);
     }
@@ -180,7 +181,9 @@ impl Slot {
     /// The caller holds a pin for the lifetime it chooses for the reference.
     pub(crate) unsafe fn record(&self) -> &Record {
         // SAFETY: pinned, so the state is `Ready` and nobody writes the cell (caller's duty).
-        unsafe { (*self.cell.get()).as_deref() }.expect("a ready slot has a record")
+        self.cell
+            .with(|cell| unsafe { (*cell).as_deref() })
+            .expect("a ready slot has a record")
     }
 
     /// `Ready` without pins to `Absent`; the record, or `None` if it is not evictable now.
@@ -194,7 +197,7 @@ impl Slot {
             .compare_exchange(word, draining, Ordering::Acquire, Ordering::Relaxed)
             .ok()?;
         // SAFETY: `Draining` was entered by this thread's compare-and-swap, with no pins out.
-        let record = unsafe { (*self.cell.get()).take() };
+        let record = self.cell.with_mut(|cell| unsafe { (*cell).take() });
         self.word.store(draining & !STATE_MASK, Ordering::Release);
         futex::wake_all(&self.word);
         record
@@ -214,6 +217,9 @@ impl Slot {
 const fn next_generation(word: u64) -> u64 {
     ((word & LOW_MASK & !STATE_MASK) + (1 << STATE_BITS)) & LOW_MASK
 }
+
+#[cfg(all(test, feature = "explore"))]
+mod explore;
 
 #[cfg(test)]
 mod tests {

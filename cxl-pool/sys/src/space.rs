@@ -7,7 +7,7 @@
 //! has the [`DeviceKey`].
 
 use crate::mapping::Mapping;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -304,7 +304,12 @@ mod tests {
         assert_eq!(space.peak_bytes(), space.len());
     }
 
+    /// Miri takes a minute for what is a moment otherwise.
+    const CASES: u32 = if cfg!(miri) { 4 } else { 256 };
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(CASES))]
+
         /// Against a bitmap: extents never overlap, and what is given back can be had again.
         #[test]
         fn extents_never_overlap(

@@ -6,6 +6,7 @@ use crate::publish::PublishError;
 use crate::sample::NotANumber;
 use crate::session::{NodesError, SessionError};
 use crate::tokenizer::TokenizerError;
+use larder_ebpf::{ReadError, StartError, StopError};
 use larder_pool::node::NodeError;
 use larder_pool::remote::RemoteError;
 use std::error::Error;
@@ -35,8 +36,16 @@ pub(super) enum CliError {
     Publish(#[from] PublishError),
     #[error(transparent)]
     Pack(#[from] PackError),
+    #[error(transparent)]
+    HeatStart(#[from] StartError),
+    #[error(transparent)]
+    HeatStop(#[from] StopError),
+    #[error(transparent)]
+    HeatRead(#[from] ReadError),
     #[error("{}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("what was asked for cannot work: {names}; the lines marked no say why")]
+    Doctor { names: String },
     #[error("wait for signals")]
     Signals { source: io::Error },
     #[error("write output")]

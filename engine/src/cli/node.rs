@@ -34,7 +34,7 @@ pub(super) fn node(options: &NodeArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-fn resolve(options: &NodeArgs) -> Result<NodeOptions, CliError> {
+pub(super) fn resolve(options: &NodeArgs) -> Result<NodeOptions, CliError> {
     let usage = CliError::Usage;
     let address = parse_address(&options.listen).map_err(|e| usage(format!("--listen: {e}")))?;
     let mut found = address

@@ -1,5 +1,13 @@
 //! What can be typed. Nothing here opens or measures anything.
 
+mod host;
+
+pub(super) use host::{
+    BenchCommand, BenchOptions, CompletionsOptions, ConfigCommand, ConfigOptions, DoctorOptions,
+    HeatCommand, HeatCount, HeatOptions, HeatPlace, HeatShow, HeatStart, ManOptions, PolicyOptions,
+    TopoOptions,
+};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -35,6 +43,20 @@ pub(super) enum Command {
     Ls(LsOptions),
     /// Remove a model from a memory node
     Rm(RmOptions),
+    /// Check what this host has of all that tiers stand on
+    Doctor(DoctorOptions),
+    /// Show memory, disks, network and nodes with their measured speeds
+    Topo(TopoOptions),
+    /// Start, show and stop the probes that count which blocks are hot; alone, draw the heat
+    Heat(HeatOptions),
+    /// Measure parts of larder by themselves
+    Bench(BenchOptions),
+    /// Check configuration files
+    Config(ConfigOptions),
+    /// Print a script that completes commands in a shell
+    Completions(CompletionsOptions),
+    /// Print the manual page
+    Man(ManOptions),
 }
 
 /// Where a run's memory and kernels come from.
@@ -110,8 +132,18 @@ pub(super) struct RunOptions {
     pub(super) ignore_eos: bool,
     #[command(flatten)]
     pub(super) sampling: SamplingArgs,
+    /// Write which experts each step asked for here, as JSON lines; larder bench policy reads them
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
+    /// For tests: between two tokens, blocks drawn from this seed leave the fast tier. It costs
+    /// time and changes no answer
+    #[arg(long, value_name = "SEED", hide = true)]
+    pub(super) shake: Option<u64>,
+    /// File with a section [run] whose keys are the long options here; what is typed goes first
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
     /// One JSON object on standard output instead of text
     #[arg(long)]
     pub(super) json: bool,
@@ -198,6 +230,9 @@ pub(super) struct NodeArgs {
     /// Without a token, serve whoever reaches the address
     #[arg(long, conflicts_with = "token_file")]
     pub(super) insecure: bool,
+    /// File with a section [node] whose keys are the long options here; what is typed goes first
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

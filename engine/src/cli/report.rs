@@ -91,6 +91,9 @@ pub(super) struct RunReport {
     bytes_over_need: Option<f64>,
     hits: u64,
     misses: u64,
+    /// Blocks and slices that `--shake` made leave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shaken: Option<u64>,
     stall_ms: f64,
     link_busy: Option<f64>,
     link_mb_s: BTreeMap<String, f64>,
@@ -167,6 +170,7 @@ pub(super) fn notes(session: &Session) -> Vec<String> {
         )
     }));
     notes.extend(session.spill_notes().cloned());
+    notes.extend(session.heat().note());
     if let Some(mapping) = session.space().mapping() {
         notes.push(format!("fast tier on {}", mapping.kind().name()));
     }
@@ -262,6 +266,7 @@ impl RunReport {
             bytes_over_need: (bounds.need > 0.0).then(|| arrived as f64 / bounds.need),
             hits: counters.hits,
             misses: counters.misses,
+            shaken: session.shaken(),
             stall_ms: counters.stall.as_secs_f64() * 1e3,
             link_busy: busiest.and_then(|busy| per_second(busy.as_secs_f64())),
             link_mb_s: names

@@ -6,9 +6,12 @@ use super::progress::Progress;
 use super::prompt::OpenModel;
 use super::report::{PROBED_BYTES, PROBED_TIME, Probes, RunReport};
 use super::size::memory;
+use super::trace;
+use crate::heat::Heat;
 use crate::sample::Sampler;
 use crate::session::{GenerateOptions, Generated, Session, SessionError};
 use crate::tokenizer::StreamDecoder;
+use larder_ebpf::{DEFAULT_ROOT, Pins};
 use larder_pool::sys::limits::resident_bytes;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,7 +24,14 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     let sampling = options.sampling.resolve()?;
     let engine = options.engine.resolve()?;
     let (model, prompt) = OpenModel::open(&options.model, &engine)?.prompt(&options.prompt)?;
+    if options.trace.is_some() {
+        trace::check(&model.manifest)?;
+    }
     let mut session = model.session(&engine)?;
+    if let Some(seed) = options.shake {
+        session.shake(seed);
+    }
+    session.set_heat(Heat::claim(&Pins::new(DEFAULT_ROOT), &model.manifest));
     if !options.json {
         let resolved = session.resolved();
         let line = format!(
@@ -75,6 +85,9 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     probe_after(&mut session, &mut probes, start.elapsed())?;
     let report = RunReport::new(&session, prompt.len(), &made, text, &probes, peak);
     print(options, &session, &made, &report)?;
+    if let Some(path) = &options.trace {
+        trace::write(path, &session, made.decode_steps)?;
+    }
     Ok(session.close()?)
 }
 

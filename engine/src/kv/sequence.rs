@@ -3,6 +3,8 @@
 //! Life of a slice: appended to (a tail), full and resident; if there is no room for it to stay,
 //! written home and dropped; then fetched for every step into a frame of the stream.
 
+mod shake;
+
 use super::stream::{Place, Stream};
 use super::{KvError, KvLayout, SliceAt};
 use crate::home::{Homes, given_back};
@@ -304,7 +306,8 @@ impl Sequence {
     /// stream is in use: finish an operation, say so, ask again.
     pub fn streamed(&mut self, at: SliceAt) -> Result<Option<ReadLease>, KvError> {
         if !self.stream.is_next(at) {
-            self.stream.clear(&self.homes, &self.layout)?;
+            // What did not come is asked for again, or found to be lost.
+            let _ = self.stream.clear(&self.homes, &self.layout);
             self.stream.look_from(at);
         }
         self.stream_ahead()?;

@@ -297,6 +297,7 @@ impl Session {
             stager: &mut self.stager,
             gatherer: &mut self.gatherer,
             sequence,
+            heat: &self.heat,
             pending: VecDeque::new(),
             attending: Vec::new(),
         };
@@ -304,6 +305,7 @@ impl Session {
             class,
             tokens,
             logits,
-        })
+        })?;
+        self.shake_step(sequence)
     }
 }

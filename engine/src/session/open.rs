@@ -5,6 +5,7 @@ use crate::backend::cpu::CpuBackend;
 use crate::backend::sim::SimBackend;
 use crate::backend::work::WorkBuffers;
 use crate::gather::Gatherer;
+use crate::heat::Heat;
 use crate::home::Homes;
 use crate::kv::kept::KvIndex;
 use crate::layout::{BASE_ROWS, Layout};
@@ -74,9 +75,8 @@ impl Session {
         let cpu = CpuBackend::new(kernels, resolved.shape.clone(), rope, fast.key.clone());
         let mut backend = on_tier(cpu, &fast);
         backend.set_work(work);
-        let gather_block = BlockId::new((weights + slices) as u32);
-        let mut gatherer =
-            Gatherer::new(supply.clone(), Arc::clone(&space), gather_block, &manifest);
+        let rows = BlockId::new((weights + slices) as u32);
+        let mut gatherer = Gatherer::new(supply.clone(), Arc::clone(&space), rows, &manifest);
         gatherer.set_extent(gather);
         let stager = Stager::new(&manifest, layout.clone(), supply, Arc::clone(&space));
         let mut session = Self {
@@ -98,6 +98,8 @@ impl Session {
             nodes: nodes.links.clone(),
             limits: tiers.limits,
             probed: vec![0; paths],
+            shake: None,
+            heat: Heat::default(),
         };
         session.check_tiers(&[])?;
         Ok(session)

@@ -118,6 +118,22 @@ impl ExpertCache {
         self.frames.resize(count, None);
     }
 
+    /// Evicts the experts that `pick` chooses, between two steps, and says how many.
+    pub fn evict_some(&mut self, pick: &mut dyn FnMut() -> bool) -> u64 {
+        let mut count = 0;
+        for frame in 0..self.frames.len() {
+            let Some(block) = self.frames[frame].filter(|_| pick()) else {
+                continue;
+            };
+            self.settle(block);
+            if self.frames[frame] == Some(block) {
+                self.evict(block);
+                count += 1;
+            }
+        }
+        count
+    }
+
     /// Starts a layer: its rows picked `blocks`, each once, most important first.
     pub fn begin(&mut self, blocks: &[BlockId]) {
         self.guesses.clear();

@@ -3,6 +3,7 @@
 use super::SlotTable;
 use crate::slot::{PartRange, Record};
 use crate::space::{DeviceKey, Extent, Who};
+use crate::sync;
 use smallvec::SmallVec;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ struct FillTarget {
 pub struct FillLease {
     table: Arc<SlotTable>,
     slot: usize,
-    target: Option<Arc<FillTarget>>,
+    target: Option<sync::Arc<FillTarget>>,
 }
 
 impl FillLease {
@@ -27,7 +28,7 @@ impl FillLease {
         Self {
             table: Arc::clone(table),
             slot,
-            target: Some(Arc::new(FillTarget { extent })),
+            target: Some(sync::Arc::new(FillTarget { extent })),
         }
     }
 
@@ -50,12 +51,12 @@ impl FillLease {
     pub fn cutter(&mut self) -> Cutter {
         let target = self.target.as_ref().expect("kept until the fill ends");
         assert_eq!(
-            Arc::strong_count(target),
+            sync::Arc::strong_count(target),
             1,
             "the cutter of a fill is taken once"
         );
         Cutter {
-            target: Arc::clone(target),
+            target: sync::Arc::clone(target),
             next: 0,
         }
     }
@@ -63,7 +64,8 @@ impl FillLease {
     /// Publishes the slot. The cutter and every piece have been dropped by now.
     pub fn publish(mut self, parts: SmallVec<[PartRange; 8]>) {
         let target = self.target.take().expect("kept until the fill ends");
-        let target = Arc::try_unwrap(target).expect("no piece in flight when a fill is published");
+        let target =
+            sync::Arc::try_unwrap(target).expect("no piece in flight when a fill is published");
         for part in &parts {
             let end = part
                 .offset
@@ -98,7 +100,7 @@ impl Drop for FillLease {
 /// Gives the extent of a fill away, front to back.
 #[derive(Debug)]
 pub struct Cutter {
-    target: Arc<FillTarget>,
+    target: sync::Arc<FillTarget>,
     next: u64,
 }
 
@@ -118,7 +120,7 @@ impl Cutter {
         let start = self.next;
         self.next += len;
         FillPiece {
-            target: Arc::clone(&self.target),
+            target: sync::Arc::clone(&self.target),
             start,
             len: len as usize,
         }
@@ -132,7 +134,7 @@ impl Cutter {
 #[derive(Debug)]
 pub struct FillPiece {
     /// Keeps the extent, hence the memory, alive.
-    target: Arc<FillTarget>,
+    target: sync::Arc<FillTarget>,
     /// First byte, counted from the start of the extent; `start + len` is inside it.
     start: u64,
     len: usize,
@@ -147,7 +149,7 @@ impl FillPiece {
             extent.len()
         );
         Self {
-            target: Arc::new(FillTarget { extent }),
+            target: sync::Arc::new(FillTarget { extent }),
             start: 0,
             len: len as usize,
         }

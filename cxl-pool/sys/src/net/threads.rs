@@ -1,15 +1,46 @@
 //! A channel served by a reader and a writer thread, where io_uring is refused.
 
 use super::{Channel, Event, Message, Targets};
+use crate::sync::{Condvar, JoinHandle, Mutex, spawn_named};
 use nix::errno::Errno;
-use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
-use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// A stream that two threads use at once, one per direction.
+trait Socket: Send + Sync + 'static {
+    /// Sends all of a message.
+    fn send(&self, message: &Message) -> io::Result<()>;
+
+    /// Receives every byte of the targets.
+    fn receive(&self, targets: &mut Targets) -> io::Result<()>;
+
+    /// Ends both directions, and what waits for them.
+    fn shut(&self);
+}
+
+impl Socket for TcpStream {
+    fn send(&self, message: &Message) -> io::Result<()> {
+        let mut stream = self;
+        message
+            .iter()
+            .try_for_each(|part| stream.write_all(part.bytes()))
+    }
+
+    fn receive(&self, targets: &mut Targets) -> io::Result<()> {
+        let mut stream = self;
+        targets
+            .iter_mut()
+            .try_for_each(|target| stream.read_exact(target.bytes_mut()))
+    }
+
+    fn shut(&self) {
+        let _ = self.shutdown(Shutdown::Both);
+    }
+}
 
 /// What the threads and the owner share.
 #[derive(Debug, Default)]
@@ -41,44 +72,97 @@ impl Wake for Shared {
 
 /// See the module.
 #[derive(Debug)]
-pub struct ThreadChannel {
-    shared: Arc<Shared>,
-    stream: Arc<TcpStream>,
-    threads: Vec<JoinHandle<()>>,
-}
+pub struct ThreadChannel(Served<TcpStream>);
 
 impl ThreadChannel {
     pub fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(false)?;
-        let mut channel = Self {
+        Ok(Self(Served::start(stream)?))
+    }
+}
+
+/// A socket with its two threads.
+#[derive(Debug)]
+struct Served<S: Socket> {
+    shared: Arc<Shared>,
+    socket: Arc<S>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl<S: Socket> Served<S> {
+    fn start(socket: S) -> io::Result<Self> {
+        let mut served = Self {
             shared: Arc::new(Shared::default()),
-            stream: Arc::new(stream),
+            socket: Arc::new(socket),
             threads: Vec::new(),
         };
         for (name, serve) in [
-            ("larder-send", send_all as fn(&Shared, &TcpStream)),
+            ("larder-send", send_all as fn(&Shared, &S)),
             ("larder-receive", receive_all),
         ] {
-            let (shared, stream) = (Arc::clone(&channel.shared), Arc::clone(&channel.stream));
-            let builder = std::thread::Builder::new().name(name.to_owned());
-            let thread = builder.spawn(move || serve(&shared, &stream))?;
-            channel.threads.push(thread);
+            let (shared, socket) = (Arc::clone(&served.shared), Arc::clone(&served.socket));
+            let thread = spawn_named(name, move || serve(&shared, &*socket))?;
+            served.threads.push(thread);
         }
-        Ok(channel)
+        Ok(served)
+    }
+
+    fn send(&self, tag: u64, message: Message) {
+        self.shared.state.lock().sends.push_back((tag, message));
+        self.shared.work.notify_all();
+    }
+
+    fn receive(&self, targets: Targets) {
+        self.shared.state.lock().receives.push_back(targets);
+        self.shared.work.notify_all();
+    }
+
+    fn reap(&self, events: &mut Vec<Event>, wait: Duration) {
+        let mut state = self.shared.state.lock();
+        if state.events.is_empty() && !state.woken && !wait.is_zero() {
+            let _ = self.shared.news.wait_for(&mut state, wait);
+        }
+        state.woken = false;
+        events.append(&mut state.events);
+    }
+
+    fn shut(&self) {
+        self.socket.shut();
+        self.shared
+            .state
+            .lock()
+            .failed
+            .get_or_insert(Errno::ECONNRESET);
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.shared))
+    }
+}
+
+impl<S: Socket> Drop for Served<S> {
+    /// Ends the threads; the shut socket ends what they wait for.
+    fn drop(&mut self) {
+        self.shut();
+        self.shared.state.lock().ending = true;
+        self.shared.work.notify_all();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 
 /// The first cause of failure is kept; the socket is shut so that the other thread notices.
-fn settle(shared: &Shared, stream: &TcpStream, result: io::Result<()>) -> Result<(), Errno> {
+fn settle(shared: &Shared, socket: &impl Socket, result: io::Result<()>) -> Result<(), Errno> {
     let Err(error) = result else { return Ok(()) };
     let errno = error
         .raw_os_error()
         .map_or(Errno::ECONNRESET, Errno::from_raw);
-    let _ = stream.shutdown(Shutdown::Both);
+    socket.shut();
     Err(*shared.state.lock().failed.get_or_insert(errno))
 }
 
-fn send_all(shared: &Shared, stream: &TcpStream) {
+fn send_all<S: Socket>(shared: &Shared, socket: &S) {
     let mut state = shared.state.lock();
     loop {
         let Some((tag, message)) = state.sends.pop_front() else {
@@ -93,11 +177,7 @@ fn send_all(shared: &Shared, stream: &TcpStream) {
         let outcome = if let Some(errno) = failed {
             Err(errno)
         } else {
-            let mut stream = stream;
-            let sent = message
-                .iter()
-                .try_for_each(|part| stream.write_all(part.bytes()));
-            settle(shared, stream, sent)
+            settle(shared, socket, socket.send(&message))
         };
         drop(message);
         state = shared.state.lock();
@@ -106,7 +186,7 @@ fn send_all(shared: &Shared, stream: &TcpStream) {
     }
 }
 
-fn receive_all(shared: &Shared, stream: &TcpStream) {
+fn receive_all<S: Socket>(shared: &Shared, socket: &S) {
     let mut state = shared.state.lock();
     loop {
         let Some(mut targets) = state.receives.pop_front() else {
@@ -121,11 +201,7 @@ fn receive_all(shared: &Shared, stream: &TcpStream) {
         let outcome = if let Some(errno) = failed {
             Err(errno)
         } else {
-            let mut stream = stream;
-            let received = targets
-                .iter_mut()
-                .try_for_each(|target| stream.read_exact(target.bytes_mut()));
-            settle(shared, stream, received)
+            settle(shared, socket, socket.receive(&mut targets))
         };
         state = shared.state.lock();
         state.events.push(Event::Received { targets, outcome });
@@ -139,49 +215,28 @@ impl Channel for ThreadChannel {
     }
 
     fn send(&mut self, tag: u64, message: Message) {
-        self.shared.state.lock().sends.push_back((tag, message));
-        self.shared.work.notify_all();
+        self.0.send(tag, message);
     }
 
     fn receive(&mut self, targets: Targets) {
-        self.shared.state.lock().receives.push_back(targets);
-        self.shared.work.notify_all();
+        self.0.receive(targets);
     }
 
     /// Queueing has started it.
     fn flush(&mut self) {}
 
     fn reap(&mut self, events: &mut Vec<Event>, wait: Duration) {
-        let mut state = self.shared.state.lock();
-        if state.events.is_empty() && !state.woken && !wait.is_zero() {
-            let _ = self.shared.news.wait_for(&mut state, wait);
-        }
-        state.woken = false;
-        events.append(&mut state.events);
+        self.0.reap(events, wait);
     }
 
     fn shut(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Both);
-        self.shared
-            .state
-            .lock()
-            .failed
-            .get_or_insert(Errno::ECONNRESET);
+        self.0.shut();
     }
 
     fn waker(&self) -> Waker {
-        Waker::from(Arc::clone(&self.shared))
+        self.0.waker()
     }
 }
 
-impl Drop for ThreadChannel {
-    /// Ends the threads; the shut socket ends what they wait for.
-    fn drop(&mut self) {
-        self.shut();
-        self.shared.state.lock().ending = true;
-        self.shared.work.notify_all();
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
-}
+#[cfg(all(test, feature = "explore"))]
+mod explore;

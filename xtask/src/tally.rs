@@ -16,10 +16,21 @@ pub(crate) struct Tally {
     /// The test whose captured output is being read.
     test: Option<String>,
     in_captured: bool,
+    /// What tests that passed have printed is worth showing.
+    shows_captured: bool,
 }
 
 impl Tally {
-    /// Reads one line; says whether it is worth showing. Output of tests that passed is not.
+    /// Nothing so far; `shows_captured`: show what tests that passed have printed.
+    pub(crate) fn new(shows_captured: bool) -> Self {
+        Self {
+            shows_captured,
+            ..Self::default()
+        }
+    }
+
+    /// Reads one line; says whether it is worth showing. Output of tests that passed is
+    /// not, unless it was asked for.
     pub(crate) fn add(&mut self, line: &str) -> bool {
         let line = line.trim_end();
         if line.starts_with("running ") && line.contains(" test") {
@@ -40,7 +51,7 @@ impl Tally {
                 .insert((format!("{:06}", self.binary), test), reason.to_owned());
             return false;
         }
-        !self.in_captured
+        !self.in_captured || self.shows_captured
     }
 
     /// Reads `ok. 3 passed; 0 failed; 1 ignored; 0 measured; …`.

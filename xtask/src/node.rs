@@ -1,4 +1,4 @@
-//! The memory nodes of the demo.
+//! Memory nodes of their own processes.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -7,15 +7,15 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 /// A memory node of its own process, ended when dropped.
-pub(super) struct Node {
+pub(crate) struct Node {
     child: Child,
     /// Such as `tcp://127.0.0.1:40000`.
-    pub(super) address: String,
+    pub(crate) address: String,
 }
 
 impl Node {
     /// A node that lends `mem`, and has taken the model `model`.
-    pub(super) fn with_model(larder: &Path, mem: &str, model: &str) -> Result<Self> {
+    pub(crate) fn with_model(larder: &Path, mem: &str, model: &str) -> Result<Self> {
         let node = Self::start(larder, mem)?;
         let status = Command::new(larder)
             .args(["load", model, "--into", &node.tier()])
@@ -26,7 +26,7 @@ impl Node {
         Ok(node)
     }
 
-    pub(super) fn tier(&self) -> String {
+    pub(crate) fn tier(&self) -> String {
         format!("remote={}", self.address)
     }
 

@@ -1,0 +1,248 @@
+//! What is worth most stays: uses x cost to bring back / bytes, uses counting less with time.
+//!
+//! How fast uses should fade, and whether the last use alone says more, differs between traces and
+//! changes within one. So several rules run beside each other as caches without bytes; the one
+//! that has missed least lately is followed, and changed only when another is clearly ahead.
+
+mod shadow;
+
+use super::Policy;
+use super::fresh::Fresh;
+use crate::units::BlockId;
+use shadow::{Rank, Rule, Shadow};
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+
+/// Memories of the frequencies that run beside each other, in accesses per frame of the cache.
+const MEMORIES: [f64; 2] = [4.0, 1024.0];
+/// Misses fade over this many accesses per frame.
+const JUDGED_OVER: f64 = 128.0;
+/// Recency and frequency take turns when one misses less than this share of what the other does.
+const AHEAD: f64 = 0.985;
+/// Of two memories the longer one is the better where nothing changes: chance in its misses must
+/// not keep it from being followed.
+const STEADY_SHARE: f64 = 0.98;
+/// Places of the rules.
+const RECENCY: usize = 0;
+const STEADY: usize = MEMORIES.len();
+/// Accesses between two looks at who is ahead.
+const LOOK_EVERY: u64 = 64;
+
+type Worth = Box<dyn Fn(BlockId) -> f64 + Send>;
+
+/// See the module.
+pub struct Value {
+    /// Cost to bring a block back, divided by its bytes.
+    worth: Worth,
+    shadows: Vec<Shadow>,
+    /// Index of the rule that is followed.
+    followed: usize,
+    /// Resident blocks by the rank of the followed rule: those it would not hold first.
+    order: BTreeSet<(bool, Rank, BlockId)>,
+    /// Of each resident block.
+    places: HashMap<BlockId, (bool, Rank)>,
+    /// Frames of the cache, as far as they were ever in use, and whether the last thing heard was
+    /// that a block left: a cache that gives up several at once has shrunk.
+    slots: usize,
+    has_left: bool,
+    /// Frames that the memories are made for.
+    memory_slots: usize,
+    fresh: Fresh,
+    now: u64,
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = formatter.debug_struct("Value");
+        let text = text.field("followed", &self.followed);
+        text.field("slots", &self.slots).finish_non_exhaustive()
+    }
+}
+
+impl Default for Value {
+    /// Every block costs as much per byte as any other.
+    fn default() -> Self {
+        Self::weighted(|_| 1.0)
+    }
+}
+
+impl Value {
+    /// `worth` gives the cost to bring a block back, divided by its bytes, in any unit; above zero.
+    pub fn weighted(worth: impl Fn(BlockId) -> f64 + Send + 'static) -> Self {
+        let mut rules = vec![Rule::Recency];
+        rules.extend(MEMORIES.map(|memory| Rule::Frequency { memory }));
+        Self {
+            worth: Box::new(worth),
+            shadows: rules.into_iter().map(Shadow::new).collect(),
+            followed: RECENCY,
+            order: BTreeSet::new(),
+            places: HashMap::new(),
+            slots: 0,
+            has_left: false,
+            memory_slots: 1,
+            fresh: Fresh::default(),
+            now: 0,
+        }
+    }
+}
+
+impl Value {
+    fn count(&mut self, block: BlockId) {
+        self.now += 1;
+        let now = self.now as f64;
+        self.fit_memories(now);
+        let worth = (self.worth)(block);
+        let decay = (-1.0 / (JUDGED_OVER * self.slots as f64)).exp();
+        let mut moved = smallvec::SmallVec::<[BlockId; 4]>::new();
+        for (index, shadow) in self.shadows.iter_mut().enumerate() {
+            let gone = shadow.used((block, worth), now, self.slots, decay);
+            if index == self.followed {
+                moved.extend(gone);
+            }
+        }
+        moved.push(block);
+        for block in moved {
+            self.place(block);
+        }
+        if self.now.is_multiple_of(LOOK_EVERY) {
+            self.look();
+        }
+    }
+
+    /// Makes the memories anew when the cache has doubled or halved.
+    fn fit_memories(&mut self, now: f64) {
+        let range = self.memory_slots / 2 + 1..self.memory_slots * 2;
+        if range.contains(&self.slots) || self.slots == self.memory_slots {
+            return;
+        }
+        for (shadow, memory) in self.shadows[1..].iter_mut().zip(MEMORIES) {
+            shadow.remember_for(memory * self.slots as f64, now);
+        }
+        self.memory_slots = self.slots;
+        self.place_all();
+    }
+
+    /// Follows another rule if it is clearly ahead.
+    fn look(&mut self) {
+        let misses = |index: usize| self.shadows[index].misses();
+        let steady = |index: usize| if index == STEADY { STEADY_SHARE } else { 1.0 };
+        let frequencies = 1..self.shadows.len();
+        let best = frequencies
+            .min_by(|&a, &b| (misses(a) * steady(a)).total_cmp(&(misses(b) * steady(b))))
+            .expect("there are memories");
+        let next = match self.followed {
+            RECENCY if misses(best) < AHEAD * misses(RECENCY) => best,
+            RECENCY => RECENCY,
+            now if misses(RECENCY) < AHEAD * misses(now) => RECENCY,
+            _ => best,
+        };
+        if next != self.followed {
+            self.followed = next;
+            self.place_all();
+        }
+    }
+
+    fn place_all(&mut self) {
+        let blocks: Vec<BlockId> = self.places.keys().copied().collect();
+        for block in blocks {
+            self.place(block);
+        }
+    }
+
+    /// Puts a block, if it is resident, where the followed rule has it.
+    fn place(&mut self, block: BlockId) {
+        let Some(place) = self.places.get_mut(&block) else {
+            return;
+        };
+        self.order.remove(&(place.0, place.1, block));
+        let shadow = &self.shadows[self.followed];
+        *place = (shadow.holds(block), shadow.rank(block));
+        self.order.insert((place.0, place.1, block));
+    }
+}
+
+impl Policy for Value {
+    fn name(&self) -> &'static str {
+        "value"
+    }
+
+    fn entered(&mut self, block: BlockId) {
+        let shadow = &self.shadows[self.followed];
+        let place = (shadow.holds(block), shadow.rank(block));
+        self.places.insert(block, place);
+        self.order.insert((place.0, place.1, block));
+        self.slots = self.slots.max(self.places.len());
+        self.has_left = false;
+        self.fresh.entered(block);
+        self.count(block);
+    }
+
+    fn used(&mut self, block: BlockId) {
+        if self.fresh.used(block) {
+            self.count(block);
+        }
+    }
+
+    fn left(&mut self, block: BlockId) {
+        self.fresh.left(block);
+        if let Some((is_held, rank)) = self.places.remove(&block) {
+            self.order.remove(&(is_held, rank, block));
+        }
+        if self.has_left {
+            self.slots = (self.places.len() + 1).min(self.slots);
+        }
+        self.has_left = true;
+    }
+
+    fn victim(&self, may: &dyn Fn(BlockId) -> bool) -> Option<BlockId> {
+        let mut order = self.order.iter();
+        order
+            .find(|(.., block)| may(*block))
+            .map(|(.., block)| *block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_costs_more_to_bring_back_stays() {
+        let dear = BlockId::new(3);
+        let mut policy = Value::weighted(move |block| if block == dear { 9.0 } else { 1.0 });
+        // Frequency is ahead of recency in a scan through more than fits.
+        for at in 0..4000 {
+            let block = BlockId::new(at % 10);
+            if policy.places.contains_key(&block) {
+                policy.used(block);
+                continue;
+            }
+            if policy.places.len() == 5 {
+                let victim = policy.victim(&|_| true).expect("full");
+                policy.left(victim);
+            }
+            policy.entered(block);
+        }
+        assert_ne!(policy.followed, RECENCY);
+        assert!(policy.shadows[policy.followed].holds(dear));
+        assert!(policy.places.contains_key(&dear));
+    }
+
+    #[test]
+    fn a_cache_that_shrinks_is_noticed() {
+        let mut policy = Value::default();
+        for at in 0..8 {
+            policy.entered(BlockId::new(at));
+        }
+        assert_eq!(policy.slots, 8);
+        for at in 0..5 {
+            policy.left(BlockId::new(at));
+        }
+        assert_eq!(policy.slots, 4);
+        policy.entered(BlockId::new(1));
+        policy.used(BlockId::new(1));
+        assert_eq!(policy.places.len(), 4);
+        let last = policy.victim(&|block| block.index() == 7);
+        assert_eq!(last, Some(BlockId::new(7)));
+    }
+}

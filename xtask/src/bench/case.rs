@@ -1,0 +1,106 @@
+//! The cases of the table, with the goals that they are held to.
+
+use crate::synth::ValueType;
+use clap::ValueEnum;
+
+/// Where the weights of a case come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    File,
+    Node,
+    NodeAndSpill,
+}
+
+/// What is held against its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wants {
+    /// Decoding, against the bound of the report.
+    Bound,
+    /// The first token, against the time of reading the file once.
+    FirstToken,
+}
+
+/// See the module.
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) shape: &'static str,
+    pub(super) value_type: ValueType,
+    /// Fast tier, as a share of the file's bytes.
+    pub(super) fast: f64,
+    pub(super) from: From,
+    pub(super) wants: Wants,
+    /// Tokens to generate.
+    pub(super) count: usize,
+    pub(super) goal: &'static str,
+}
+
+impl Case {
+    /// Name of the model's file.
+    pub(super) fn file(&self) -> String {
+        let value = self.value_type.to_possible_value();
+        let value = value.map_or_else(String::new, |value| value.get_name().to_owned());
+        format!("{}-{value}.gguf", self.shape)
+    }
+}
+
+const fn dense(name: &'static str, fast: f64, from: From, goal: &'static str) -> Case {
+    Case {
+        name,
+        shape: "llama-3b",
+        value_type: ValueType::Q8_0,
+        fast,
+        from,
+        wants: Wants::Bound,
+        count: 32,
+        goal,
+    }
+}
+
+const fn experts(name: &'static str, fast: f64, goal: &'static str) -> Case {
+    Case {
+        name,
+        shape: "qwen3-moe",
+        value_type: ValueType::Q4K,
+        fast,
+        from: From::File,
+        wants: Wants::Bound,
+        count: 64,
+        goal,
+    }
+}
+
+const fn memory(name: &'static str, value_type: ValueType, goal: &'static str) -> Case {
+    Case {
+        name,
+        shape: "llama-3.2-1b",
+        value_type,
+        fast: 1.4,
+        from: From::File,
+        wants: Wants::Bound,
+        count: 96,
+        goal,
+    }
+}
+
+pub(super) const CASES: &[Case] = &[
+    dense("dense, half, file", 0.5, From::File, "0.92"),
+    dense("dense, quarter, file", 0.25, From::File, "0.92"),
+    dense("dense, half, node", 0.5, From::Node, "0.85"),
+    dense(
+        "dense, half, node and spill",
+        0.5,
+        From::NodeAndSpill,
+        "0.85",
+    ),
+    experts("experts, half, file", 0.5, "0.80"),
+    experts("experts, quarter, file", 0.25, "0.92"),
+    memory("memory, Q8_0", ValueType::Q8_0, "0.90"),
+    memory("memory, F16", ValueType::F16, "0.90"),
+    memory("memory, BF16", ValueType::Bf16, "0.90"),
+    memory("memory, Q4_K", ValueType::Q4K, "0.85"),
+    Case {
+        wants: Wants::FirstToken,
+        count: 1,
+        ..memory("first token, cold file", ValueType::Q8_0, "0.91")
+    },
+];
