@@ -176,6 +176,13 @@ impl Wire {
             return;
         }
         let to = 1 - from;
+        if self.ends[to].is_lost
+            && self.parted_until.is_none()
+            && !self.ends[from].outbox.is_empty()
+        {
+            // The other host knows no such connection any more.
+            return self.lose(from);
+        }
         while self.ends[to].inbound_bytes < BUFFER {
             let Some((tag, message)) = self.ends[from].outbox.pop_front() else {
                 return;
