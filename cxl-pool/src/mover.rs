@@ -22,6 +22,7 @@ use larder_sys::slot::State;
 use larder_sys::space::Extent;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::JoinHandle;
@@ -90,8 +91,13 @@ enum Drive {
 }
 
 impl Mover {
-    /// Starts a thread for each path; `PathId` counts them in this order.
-    pub fn start(table: Arc<SlotTable>, paths: Vec<PathParts>, clock: Arc<dyn Clock>) -> Self {
+    /// Starts a thread for each path; `PathId` counts them in this order. Fails if the system has
+    /// no thread left.
+    pub fn start(
+        table: Arc<SlotTable>,
+        paths: Vec<PathParts>,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
         Self::with_drive(table, paths, clock, Drive::Threads(Vec::new()))
     }
 
@@ -102,7 +108,8 @@ impl Mover {
         clock: Arc<dyn Clock>,
         turns: Arc<dyn Turns>,
     ) -> Self {
-        Self::with_drive(table, paths, clock, Drive::Turns(turns))
+        let made = Self::with_drive(table, paths, clock, Drive::Turns(turns));
+        made.expect("turns start no thread")
     }
 
     fn with_drive(
@@ -110,7 +117,7 @@ impl Mover {
         paths: Vec<PathParts>,
         clock: Arc<dyn Clock>,
         drive: Drive,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let routes = (0..table.len()).map(|_| AtomicU16::new(0)).collect();
         let mut mover = Self {
             table,
@@ -123,12 +130,12 @@ impl Mover {
             drive,
         };
         for parts in paths {
-            mover.start_path(parts);
+            mover.start_path(parts)?;
         }
-        mover
+        Ok(mover)
     }
 
-    fn start_path(&mut self, parts: PathParts) {
+    fn start_path(&mut self, parts: PathParts) -> io::Result<()> {
         let mut notes = parts.driver.notes().to_vec();
         notes.extend(parts.bounce.as_ref().and_then(Bounce::note));
         let info = PathInfo {
@@ -152,14 +159,14 @@ impl Mover {
             Drive::Threads(threads) => {
                 let thread = std::thread::Builder::new()
                     .name(format!("larder-{}", info.name))
-                    .spawn(move || end.serve(&mut path, IDLE))
-                    .expect("the system has a thread left");
+                    .spawn(move || end.serve(&mut path, IDLE))?;
                 threads.push(thread);
             }
             Drive::Turns(turns) => turns.join(Box::new(PathActor::new(path, end, IDLE))),
         }
         self.lanes.push(lane);
         self.info.push(info);
+        Ok(())
     }
 
     pub fn table(&self) -> &Arc<SlotTable> {

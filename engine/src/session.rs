@@ -64,6 +64,8 @@ pub enum SessionError {
     Map(#[from] MapError),
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error("start a thread: {0}; raise the limits of memory and processes (ulimit -v, -u)")]
+    Threads(std::io::Error),
     #[error(transparent)]
     Isa(#[from] IsaError),
     #[error(

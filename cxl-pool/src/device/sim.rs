@@ -54,19 +54,18 @@ pub struct SimDevice(Arc<Worker>);
 
 impl SimDevice {
     /// Starts the worker of the device whose key it is.
-    pub fn start(key: Arc<DeviceKey>) -> Self {
+    pub fn start(key: Arc<DeviceKey>) -> std::io::Result<Self> {
         let counters = Arc::new(CopyCounters::default());
         let (jobs, queue) = channel();
         let ours = Arc::clone(&counters);
         let thread = std::thread::Builder::new()
             .name("larder-sim-copy".to_owned())
-            .spawn(move || serve(&queue, &key, &ours))
-            .expect("the system has a thread left");
-        Self(Arc::new(Worker {
+            .spawn(move || serve(&queue, &key, &ours))?;
+        Ok(Self(Arc::new(Worker {
             jobs: Some(jobs),
             thread: Some(thread),
             counters,
-        }))
+        })))
     }
 
     /// A copier for one path; all share the worker and its order.
@@ -166,7 +165,7 @@ mod tests {
         const PIECE: u64 = 64 << 10;
         let memory = Space::mapped(Mapping::new(4 << 20).expect("memory"));
         let (space, key) = Space::device(Mapping::new(4 << 20).expect("memory"));
-        let device = SimDevice::start(Arc::new(key));
+        let device = SimDevice::start(Arc::new(key)).expect("a thread");
         let mut copier = device.copier();
         let piece =
             |space: &Arc<Space>| FillPiece::of(space.alloc_low(PIECE).expect("room"), PIECE);

@@ -86,7 +86,8 @@ fn bench(limit: Option<f64>) -> Bench {
         bounce: None,
     };
     let paths = vec![parts, broken];
-    let mover = Mover::start(SlotTable::new(8), paths, Arc::new(RealClock::new()));
+    let mover =
+        Mover::start(SlotTable::new(8), paths, Arc::new(RealClock::new())).expect("threads");
     Bench {
         folder,
         data,
@@ -229,7 +230,8 @@ fn mapped_tiers_are_copied_between() {
     let table = Arc::clone(bench.mover.table());
     assert!(ask(&bench, 0, &[(5, 2_500_000)]));
     drop(bench.mover.wait(0).expect("arrives"));
-    let mover = Mover::start(Arc::clone(&table), vec![path], Arc::new(RealClock::new()));
+    let mover =
+        Mover::start(Arc::clone(&table), vec![path], Arc::new(RealClock::new())).expect("threads");
     let store = Store {
         block: BlockId::new(0),
         from: table.pin(0).expect("ready"),

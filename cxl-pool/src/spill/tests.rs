@@ -31,7 +31,8 @@ fn open(folder: &Path) -> Result<Bench, SpillError> {
     let dram = Space::mapped(Mapping::new(8 << 20).expect("memory"));
     let (read, write) = spill.parts("nvme", &dram, None);
     let table = block_table(BLOCKS as usize);
-    let mover = Mover::start(table, vec![read, write], Arc::new(RealClock::new()));
+    let mover =
+        Mover::start(table, vec![read, write], Arc::new(RealClock::new())).expect("threads");
     Ok(Bench { spill, mover, dram })
 }
 

@@ -56,14 +56,14 @@ impl PreadDriver {
     /// Starts the threads over `files`; `notes` say why this driver was chosen.
     pub fn new(files: &Arc<[Arc<SourceFile>]>, notes: Vec<String>) -> Self {
         let shared = Arc::new(Shared::default());
-        let threads = (0..THREADS)
-            .map(|index| {
-                let (shared, files) = (Arc::clone(&shared), Arc::clone(files));
-                let name = format!("larder-pread-{index}");
-                spawn_named(&name, move || serve(&shared, &files))
-                    .expect("the system has a thread left")
-            })
-            .collect();
+        let start = |index: usize| {
+            let (shared, files) = (Arc::clone(&shared), Arc::clone(files));
+            let name = format!("larder-pread-{index}");
+            spawn_named(&name, move || serve(&shared, &files))
+        };
+        // A host without a thread left does with fewer.
+        let threads: Vec<_> = (0..THREADS).map(start).map_while(Result::ok).collect();
+        assert!(!threads.is_empty(), "the system has a thread left");
         Self {
             shared,
             threads,

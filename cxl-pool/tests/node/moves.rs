@@ -40,7 +40,8 @@ fn blocks_come_through_the_mover_and_a_lost_node_is_an_error() {
         limit: None,
         bounce: None,
     };
-    let mover = Mover::start(Arc::clone(&table), vec![parts], Arc::new(RealClock::new()));
+    let mover =
+        Mover::start(Arc::clone(&table), vec![parts], Arc::new(RealClock::new())).expect("threads");
     let space = Space::mapped(Mapping::new(64 * MIB).expect("memory"));
     let specs: Vec<_> = objects
         .iter()

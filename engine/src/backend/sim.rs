@@ -52,7 +52,7 @@ pub struct SimBackend {
 
 impl SimBackend {
     /// Puts the device's thread in front of `backend`.
-    pub fn new(backend: CpuBackend) -> Self {
+    pub fn new(backend: CpuBackend) -> std::io::Result<Self> {
         let (queue, commands) = channel();
         let shared = Arc::new(Shared::default());
         let name = format!("simulated device, {}", backend.name());
@@ -60,16 +60,15 @@ impl SimBackend {
         let ours = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("larder-device".to_owned())
-            .spawn(move || serve(backend, &commands, &ours))
-            .expect("the system has a thread left");
-        Self {
+            .spawn(move || serve(backend, &commands, &ours))?;
+        Ok(Self {
             name,
             rows_max,
             queue: Some(queue),
             shared,
             enqueued: 0,
             thread: Some(thread),
-        }
+        })
     }
 
     fn tell(&self, command: Command) {

@@ -49,7 +49,7 @@ fn bench(frames: u64) -> Bench {
     };
     let paths = vec![path("dram>sim", 1), path("sim>dram", 2)];
     let table = block_table(3 + BLOCKS * LAYERS);
-    let mover = Arc::new(Mover::start(table, paths, Arc::new(clock.clone())));
+    let mover = Arc::new(Mover::start(table, paths, Arc::new(clock.clone())).expect("threads"));
     Bench {
         mover,
         space,

@@ -19,23 +19,23 @@ pub(super) struct FastTier {
 }
 
 impl FastTier {
-    pub(super) fn new(mapping: Mapping, is_device: bool) -> Self {
+    pub(super) fn new(mapping: Mapping, is_device: bool) -> std::io::Result<Self> {
         if !is_device {
-            return Self {
+            return Ok(Self {
                 name: "dram",
                 space: Space::mapped(mapping),
                 key: None,
                 device: None,
-            };
+            });
         }
         let (space, key) = Space::device(mapping);
         let key = Arc::new(key);
-        Self {
+        Ok(Self {
             name: "hbm",
             space,
-            device: Some(SimDevice::start(Arc::clone(&key))),
+            device: Some(SimDevice::start(Arc::clone(&key))?),
             key: Some(key),
-        }
+        })
     }
 
     /// Memory that the driver of a path reads into and writes from, and how its pieces go on to

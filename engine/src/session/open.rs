@@ -48,7 +48,7 @@ impl Session {
         if let Some(node) = options.node {
             mapping.bind(node)?;
         }
-        let fast = FastTier::new(mapping, options.is_device);
+        let fast = FastTier::new(mapping, options.is_device).map_err(SessionError::Threads)?;
         let space = Arc::clone(&fast.space);
         let weights = manifest.blocks.len();
         let slices = needs.kv.blocks_for(resolved.context) * needs.kv.layers;
@@ -56,7 +56,8 @@ impl Session {
         let tiers = Tiers::open(&manifest, options, nodes, &fast)?;
         let paths = tiers.paths.len();
         let clock = Arc::new(RealClock::new());
-        let mover = Arc::new(Mover::start(Arc::clone(&table), tiers.paths, clock));
+        let mover = Mover::start(Arc::clone(&table), tiers.paths, clock);
+        let mover = Arc::new(mover.map_err(SessionError::Threads)?);
         let homes = Homes::new(tiers.homes, Arc::clone(&mover));
         let spill = tiers.spill.map(|folder| SpillHome::new(folder, &homes));
         let rates = (tiers.origin_rate, tiers.weight_rates.as_slice());
@@ -73,7 +74,7 @@ impl Session {
             .expect("the layout keeps the work area free");
         let rope = manifest.config.rope.clone();
         let cpu = CpuBackend::new(kernels, resolved.shape.clone(), rope, fast.key.clone());
-        let mut backend = on_tier(cpu, &fast);
+        let mut backend = on_tier(cpu, &fast).map_err(SessionError::Threads)?;
         backend.set_work(work);
         let rows = BlockId::new((weights + slices) as u32);
         let mut gatherer = Gatherer::new(supply.clone(), Arc::clone(&space), rows, &manifest);
@@ -107,12 +108,12 @@ impl Session {
 }
 
 /// The backend that computes where the fast tier is.
-fn on_tier(cpu: CpuBackend, fast: &FastTier) -> Box<dyn Backend> {
-    if fast.key.is_some() {
-        Box::new(SimBackend::new(cpu))
+fn on_tier(cpu: CpuBackend, fast: &FastTier) -> std::io::Result<Box<dyn Backend>> {
+    Ok(if fast.key.is_some() {
+        Box::new(SimBackend::new(cpu)?)
     } else {
         Box::new(cpu)
-    }
+    })
 }
 
 /// Where the weights come from; of a packed model, with `rates` of the origin and the homes.

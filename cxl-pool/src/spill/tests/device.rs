@@ -17,7 +17,7 @@ fn device_blocks_are_spilled_and_come_back() {
     let spill = Spill::open(folder.path(), SPILL_BYTES).expect("opens");
     let (hbm, key) = Space::device(Mapping::new(8 << 20).expect("memory"));
     let key = Arc::new(key);
-    let device = SimDevice::start(Arc::clone(&key));
+    let device = SimDevice::start(Arc::clone(&key)).expect("a thread");
     let path = |name: &str| {
         let staging = Space::mapped(Mapping::new(4 << 20).expect("memory"));
         let mut parts = spill.path(name.to_owned(), &staging, None);
@@ -25,7 +25,7 @@ fn device_blocks_are_spilled_and_come_back() {
         parts
     };
     let paths = vec![path("nvme>dram"), path("dram>nvme")];
-    let mover = Mover::start(block_table(1), paths, Arc::new(RealClock::new()));
+    let mover = Mover::start(block_table(1), paths, Arc::new(RealClock::new())).expect("threads");
     let (id, table) = (BlockId::new(0), Arc::clone(mover.table()));
     let (fast, home) = (slot_of(id), home_slot(id, 0));
 
