@@ -18,10 +18,10 @@ use std::time::Duration;
 /// again; what was written last is what is read.
 pub(crate) fn drill(world: &mut World<'_>) {
     let bytes = 2 * DRILL_BYTES as u64;
-    let (disk, memory) = (Space::counted(bytes), Space::mapped(mapping(2 * bytes)));
+    let (disk, memory) = (Space::counted(bytes), Space::mapped(mapping(8 * bytes)));
     let table = block_table(DRILL_BLOCKS);
     let mover = mover(world, &table, bytes);
-    let mut kept = Vec::new();
+    let (mut kept, mut sources) = (Vec::new(), Vec::new());
     for number in 0..DRILL_BLOCKS {
         let id = BlockId::new(number as u32);
         let len = DRILL_BYTES as u64 - world.dice.below(100_000);
@@ -54,6 +54,9 @@ pub(crate) fn drill(world: &mut World<'_>) {
         } else {
             kept.push(id);
         }
+        sources.push(id);
+    }
+    for id in sources {
         let drained = given_up(world, &table, id);
         assert!(drained, "leak: a pin of the source of a store is left");
     }
