@@ -10,6 +10,7 @@ use larder_pool::block::BlockSpec;
 use larder_pool::mover::{Mover, Request};
 use larder_pool::remote::{Health, ObjectSource, Standing};
 use larder_pool::sys::lease::{ReadLease, SlotTable};
+use larder_pool::sys::slot::State;
 use larder_pool::sys::space::Extent;
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
@@ -251,13 +252,12 @@ impl Supply {
     /// was not there.
     pub fn evict(&self, block: BlockId) -> Option<Extent> {
         let slot = slot_of(block);
-        loop {
-            let extent = self.table().evict(slot);
-            if extent.is_some() || !self.homes.is_leaving(block) {
-                return extent;
-            }
-            self.wait_home(block);
+        self.wait_home(block);
+        if self.table().state(slot) != State::Ready {
+            return None;
         }
+        // The last operations of a store that failed may still be on their way.
+        given_back(&self.mover, || self.table().evict(slot))
     }
 
     /// The block is being written home, which pins it.
