@@ -21,6 +21,24 @@ pub(crate) use confine::{Confine, confine};
 /// User and group that own nothing.
 const NOBODY: u32 = 65534;
 
+/// How many of the tests run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    All,
+    /// All but those that compute for long and touch no host.
+    Short,
+}
+
+/// Binaries, and tests of others, that [`Extent::Short`] leaves out.
+const LONG_BINARIES: [&str; 2] = ["kernels-", "simulation-"];
+const LONG_TESTS: [&str; 5] = [
+    "--skip=golden::",
+    "--skip=same_bits::",
+    "--skip=ten_thousand_tokens",
+    "--skip=spilled_kv_changes_no_bit",
+    "--skip=fuzz::",
+];
+
 /// A test binary, and the folder of its crate, in which cargo would start it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Binary {
@@ -28,12 +46,19 @@ struct Binary {
     folder: PathBuf,
 }
 
+impl Binary {
+    fn is_long(&self) -> bool {
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| LONG_BINARIES.iter().any(|long| name.starts_with(long)))
+    }
+}
+
 pub(crate) fn run() -> Result<()> {
-    run_in(&checkout::root()?)
+    run_in(&checkout::root()?, Extent::All)
 }
 
 /// Builds the tests of the workspace at `root`, where that has not happened, and runs them.
-pub(crate) fn run_in(root: &Path) -> Result<()> {
+pub(crate) fn run_in(root: &Path, extent: Extent) -> Result<()> {
     let scratch = tempfile::tempdir().context("a folder for what tests write")?;
     if is_root() {
         chown(scratch.path(), Some(NOBODY), Some(NOBODY)).context("give nobody a folder")?;
@@ -42,8 +67,13 @@ pub(crate) fn run_in(root: &Path) -> Result<()> {
     std::fs::set_permissions(scratch.path(), everybody).context("open the folder")?;
     let mut tally = Tally::new(false);
     let mut failed = Vec::new();
+    let is_short = extent == Extent::Short;
     for binary in binaries(root)? {
+        if is_short && binary.is_long() {
+            continue;
+        }
         let mut command = confined(root, scratch.path(), &binary)?;
+        command.args(LONG_TESTS.iter().filter(|_| is_short));
         if let Err(error) = cargo::count(&mut command, &mut tally) {
             failed.push(format!("{}: {error}", binary.path.display()));
         }

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::ordinary::Extent;
 use crate::tally::Tally;
 use crate::{bpf, cargo, checkout, explore, miri, ordinary, sim, tidy};
 
@@ -122,7 +123,7 @@ fn run_tests(root: &Path, what: &[&str], names: &[String], tally: &mut Tally) ->
 /// The same tests again where they are watched, or where a host gives less.
 fn run_elsewhere(root: &Path, stages: &mut Stages) -> Result<()> {
     stages.run("ordinary", "cargo xtask ordinary", || {
-        ordinary::run_in(root)
+        ordinary::run_in(root, Extent::Short)
     })?;
     stages.run("explore", "cargo xtask explore", || {
         explore::run_in(root, &explore::Args::SHORT)
