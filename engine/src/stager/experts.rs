@@ -297,13 +297,20 @@ impl ExpertCache {
                 return None;
             }
             let idle = |block: BlockId| !self.needed.contains(&block);
-            let moving = |block| idle(block) && self.state(block) == State::Filling;
+            // On their way, or failed to come.
+            let moving = |block| {
+                let state = self.state(block);
+                idle(block) && matches!(state, State::Filling | State::Poisoned)
+            };
             let leaving = |block| idle(block) && self.supply.is_leaving(block);
+            // The last operation of a store that failed is on its way.
+            let held = |block| idle(block) && self.state(block) == State::Ready;
             if let Some(block) = self.policy.victim(&moving) {
                 self.settle(block);
             } else if let Some(block) = self.policy.victim(&leaving) {
                 self.supply.wait_home(block);
-            } else if self.frames.iter().any(Option::is_none) {
+            } else if self.frames.iter().any(Option::is_none) || self.policy.victim(&held).is_some()
+            {
                 self.supply.mover().rest(QUARANTINE);
             } else {
                 return None;
