@@ -125,8 +125,21 @@ pub(crate) fn cancel(world: &mut World<'_>) {
     assert_eq!(space.used_bytes(), 0, "leak: extents of a drill");
 }
 
+/// Experts that a request demanded before it failed are demands still, and may go first: they end.
+fn end_other_demands(world: &World<'_>) {
+    let experts = world.model.manifest.program.dense_blocks()..world.specs.len();
+    for block in experts {
+        let slot = slot_of(BlockId::new(block as u32));
+        world.timeline.mark();
+        while world.mover.table().state(slot) == State::Filling {
+            world.timeline.pass();
+        }
+    }
+}
+
 /// A block that is waited for goes before every prefetch that has not been submitted.
 pub(crate) fn demand(world: &mut World<'_>) -> Result<(), MoveError> {
+    end_other_demands(world);
     let space = Space::mapped(mapping(DRILL_BLOCKS as u64 * largest(world)));
     let mut open: Vec<Asked> = Vec::new();
     for number in 0..DRILL_BLOCKS {
