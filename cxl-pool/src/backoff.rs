@@ -1,7 +1,7 @@
 //! Waits between tries, doubling up to a limit, each a little off so that many who failed together
 //! do not try again together.
 
-use crate::units::Nanos;
+use crate::units::{GOLDEN, Nanos};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -14,9 +14,6 @@ pub struct Backoff {
     spread: f64,
     next_at: Nanos,
 }
-
-/// The golden ratio's fraction: multiples of it, without their whole part, spread evenly.
-const GOLDEN: f64 = 0.618_033_988_749_895;
 
 impl Backoff {
     /// Waits from `first_ns` to `most_ns`; `seed` sets this one apart from others.

@@ -7,6 +7,9 @@ use std::fmt;
 
 pub use larder_sys::space::GRANULE;
 
+/// The golden ratio's fraction: its multiples, without their whole part, are spread evenly.
+pub const GOLDEN: f64 = 0.618_033_988_749_895;
+
 /// Tokens in one KV slice.
 pub const SLICE_TOKENS: usize = 64;
 

@@ -36,6 +36,19 @@ pub struct Home {
 }
 
 impl Home {
+    /// A tier that blocks are written to over `write` and read from over `read`.
+    pub fn new(name: &str, space: Arc<Space>, (write, read): (PathId, PathId)) -> Self {
+        Self {
+            name: name.to_owned(),
+            space,
+            write,
+            read,
+            lent: None,
+            is_origin: false,
+            is_forced: false,
+        }
+    }
+
     /// Bytes that it can hold now.
     pub fn bytes(&self) -> u64 {
         match &self.lent {

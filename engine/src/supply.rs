@@ -14,7 +14,7 @@ use larder_pool::sys::slot::State;
 use larder_pool::sys::space::Extent;
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
-use larder_pool::units::{BlockId, PathId};
+use larder_pool::units::{BlockId, GOLDEN, PathId};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -61,9 +61,6 @@ impl Origin {
         !self.is_lost.load(Ordering::Acquire)
     }
 }
-
-/// The golden ratio's fraction.
-const GOLDEN: f64 = 0.618_033_988_749_895;
 
 /// Numbers of homes among the places that blocks are fetched from; those below are origins.
 const HOMES: usize = 1 << 16;
@@ -180,7 +177,6 @@ impl Supply {
         });
         let shares: SmallVec<[f64; 8]> = shares.collect();
         let whole: f64 = shares.iter().sum();
-        // Multiples of the golden ratio, without their whole part, are spread evenly.
         let mut left = (number as f64 * GOLDEN).fract() * whole;
         let picked = shares.iter().position(|&share| {
             left -= share;

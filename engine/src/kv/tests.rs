@@ -61,15 +61,8 @@ fn bench(frames: u64) -> Bench {
 
 impl Bench {
     fn sequence(&self, frames: usize, stream: usize) -> Sequence {
-        let home = Home {
-            name: "sim".to_owned(),
-            space: Arc::clone(&self.home),
-            write: PathId::new(0),
-            read: PathId::new(1),
-            lent: None,
-            is_origin: false,
-            is_forced: false,
-        };
+        let paths = (PathId::new(0), PathId::new(1));
+        let home = Home::new("sim", Arc::clone(&self.home), paths);
         let homes = Homes::new(vec![home], Arc::clone(&self.mover));
         let space = Arc::clone(&self.space);
         let mut sequence = Sequence::new(self.layout.clone(), homes, space, (frames, stream));

@@ -433,15 +433,8 @@ impl Parts {
 
     fn add_home(&mut self, name: &str, space: Arc<Space>, write: PathParts, read: PathParts) {
         let first = self.paths.len();
-        self.homes.push(Home {
-            name: name.to_owned(),
-            space,
-            write: PathId::new(first),
-            read: PathId::new(first + 1),
-            lent: None,
-            is_origin: false,
-            is_forced: false,
-        });
+        let ids = (PathId::new(first), PathId::new(first + 1));
+        self.homes.push(Home::new(name, space, ids));
         self.paths.extend([write, read]);
     }
 
