@@ -3,14 +3,14 @@
 
 use parking_lot::{Condvar, Mutex};
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-/// Another one than where everybody takes ports, so that nobody takes this one's between two
-/// starts of its node.
-const PLACE: &str = "127.89.0.1:0";
+/// Links of this process so far. Each has an address of its own, so that nobody takes its port
+/// between two starts of its node.
+static LINKS: AtomicU8 = AtomicU8::new(1);
 
 pub(crate) struct Forwarder {
     pub(crate) address: SocketAddr,
@@ -35,7 +35,9 @@ struct State {
 
 impl Forwarder {
     pub(crate) fn new() -> Self {
-        let listener = TcpListener::bind(PLACE).expect("a port");
+        let number = LINKS.fetch_add(1, Ordering::Relaxed);
+        let place = Ipv4Addr::new(127, 89, 0, number);
+        let listener = TcpListener::bind((place, 0)).expect("a port");
         Self {
             address: listener.local_addr().expect("an address"),
             link: Arc::new(Link {
