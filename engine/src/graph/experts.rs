@@ -4,7 +4,7 @@ use super::{Held, Machine};
 use crate::backend::{Op, Pick, Weight};
 use crate::kv::KvError;
 use crate::manifest::Role;
-use crate::stager::NextExpert;
+use crate::stager::{NextExpert, Routes};
 use larder_cpu::Class;
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::units::BlockId;
@@ -36,8 +36,8 @@ impl Machine<'_> {
         }
         let cache = self.stager.experts().0;
         cache.routes.note(index, &picks, &order);
-        cache.begin(&order);
-        self.look_ahead(index + 1, class, count);
+        cache.begin(&order, self.manifest.program.expert(index + 1, 0));
+        self.look_ahead(index, class, count);
         loop {
             let (cache, counters) = self.stager.experts();
             match cache.next(counters)? {
@@ -73,26 +73,43 @@ impl Machine<'_> {
         self.retire(token, Held::Weights(block))
     }
 
-    /// Guesses what layer `index` will pick: for a few rows by its own router on the state of the
-    /// layer before, for many rows every expert.
+    /// Guesses what the layers behind `index` will pick: for a few rows by their own routers on
+    /// the state of this one, for many rows every expert of the next.
     fn look_ahead(&mut self, index: usize, class: Class, count: usize) {
-        let program = &self.manifest.program;
-        if index >= program.layers.len() {
-            return;
-        }
-        if class == Class::Chunk {
-            let all = (0..program.experts as usize).map(|expert| program.expert(index, expert));
-            let experts = self.manifest.config.experts;
-            let picks = experts.map_or(0, |experts| experts.picked * count);
-            // A few rows leave many experts out.
-            if picks < 2 * program.experts as usize {
-                return;
+        let guess = if class == Class::Chunk {
+            self.every_expert(index + 1, count)
+        } else {
+            let mut guess = Vec::new();
+            for ahead in 1..=Routes::AHEAD {
+                guess.extend(self.foresee(index + ahead, ahead, count));
             }
-            self.stager.experts().0.guess(all);
-            return;
+            guess
+        };
+        self.stager.experts().0.guess(guess);
+    }
+
+    /// The experts of layer `index`, if `count` rows leave few of them out.
+    fn every_expert(&self, index: usize, count: usize) -> Vec<BlockId> {
+        let program = &self.manifest.program;
+        let experts = self.manifest.config.experts;
+        let picks = experts.map_or(0, |experts| experts.picked * count);
+        if index >= program.layers.len() || picks < 2 * program.experts as usize {
+            return Vec::new();
+        }
+        let experts = 0..program.experts as usize;
+        experts
+            .map(|expert| program.expert(index, expert))
+            .collect()
+    }
+
+    /// What the router of layer `index` makes of the state `ahead` layers before it, as far as it
+    /// is worth fetching.
+    fn foresee(&mut self, index: usize, ahead: usize, count: usize) -> Vec<BlockId> {
+        if index >= self.manifest.program.layers.len() {
+            return Vec::new();
         }
         let Some((norm, router)) = self.router(index) else {
-            return;
+            return Vec::new();
         };
         let token = self.backend.enqueue(Op::Foresee {
             norm,
@@ -100,11 +117,10 @@ impl Machine<'_> {
             count,
         });
         let picks = self.backend.finish(token).picks;
-        let cache = self.stager.experts().0;
-        let likely = cache.routes.likely(index, picks);
-        let program = &self.manifest.program;
-        let block = |expert| program.expert(index, expert as usize);
-        cache.guess(likely.into_iter().map(block));
+        let routes = &mut self.stager.experts().0.routes;
+        let likely = routes.likely(index, ahead, picks).into_iter();
+        let block = |expert| self.manifest.program.expert(index, expert as usize);
+        likely.map(block).collect()
     }
 
     /// Norm and router of a layer, if they are on the fast tier now.

@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 
 /// Bytes of guessed experts that may be on their way at once.
 const GUESS_BYTES: u64 = 32 << 20;
+/// Share of the frames that guesses may hold until their layer has picked: what is known to have
+/// been of use is worth more than a guess.
+const GUESS_SHARE: usize = 4;
 /// Sleep while the last piece of a given-up move comes home.
 const QUARANTINE: Duration = Duration::from_micros(50);
 
@@ -58,7 +61,7 @@ pub struct ExpertCache {
     waiting: VecDeque<BlockId>,
     /// Guessed for the next layer and not asked for yet.
     guesses: VecDeque<BlockId>,
-    /// Guessed, asked for, and not picked so far.
+    /// Guessed, asked for, and its layer has not picked yet.
     guessed: HashSet<BlockId>,
     /// Given up; the mover may not know yet.
     cancelled: HashSet<BlockId>,
@@ -134,13 +137,15 @@ impl ExpertCache {
         count
     }
 
-    /// Starts a layer: its rows picked `blocks`, each once, most important first.
-    pub fn begin(&mut self, blocks: &[BlockId]) {
+    /// Starts a layer, whose experts end before the block `end`: its rows picked `blocks`, each
+    /// once, most important first.
+    pub fn begin(&mut self, blocks: &[BlockId], end: BlockId) {
         self.guesses.clear();
         // Operations of the layer before may still be under way: its experts stay needed.
         self.needed.extend(blocks);
-        let wrong: Vec<BlockId> = self.guessed.drain().collect();
-        for block in wrong {
+        // What was guessed for later layers is still likely.
+        let over: Vec<BlockId> = self.guessed.extract_if(|guess| *guess < end).collect();
+        for block in over {
             if !self.needed.contains(&block) && self.state(block) == State::Filling {
                 self.supply.mover().cancel(slot_of(block));
                 self.cancelled.insert(block);
@@ -150,7 +155,8 @@ impl ExpertCache {
         self.top_up();
     }
 
-    /// Experts that the next layer will probably pick, most likely first.
+    /// Experts that the next layers will probably pick, the nearest layer and the most likely ones
+    /// first.
     pub fn guess(&mut self, blocks: impl IntoIterator<Item = BlockId>) {
         self.guesses = blocks.into_iter().collect();
         self.top_up();
@@ -238,7 +244,9 @@ impl ExpertCache {
                 .guessed
                 .iter()
                 .filter(|&&block| self.state(block) == State::Filling);
-            if on_way.count() as u64 * self.area.frame_bytes >= GUESS_BYTES {
+            if on_way.count() as u64 * self.area.frame_bytes >= GUESS_BYTES
+                || self.guessed.len() >= self.frames.len() / GUESS_SHARE
+            {
                 return;
             }
             if !self.is_at_hand(block) {
@@ -286,6 +294,7 @@ impl ExpertCache {
             }
             let may = |block: BlockId| {
                 !self.needed.contains(&block)
+                    && (is_demand || !self.guessed.contains(&block))
                     && self.state(block) == State::Ready
                     && self.supply.table().pins(slot_of(block)) == 0
             };
