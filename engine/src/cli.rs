@@ -16,7 +16,6 @@ mod prompt;
 mod report;
 mod trace;
 
-mod bench;
 mod doctor;
 mod heat;
 mod inspect;
@@ -25,6 +24,7 @@ mod load;
 mod node;
 mod pack;
 mod plan;
+mod bench;
 mod run;
 mod score;
 mod manual;

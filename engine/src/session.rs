@@ -13,7 +13,9 @@ mod resolve;
 mod score;
 mod tiers;
 mod open;
+mod forecast;
 
+pub use forecast::Forecast;
 pub use generate::{GenerateOptions, Generated, PathUse, StopReason};
 pub use nodes::{NodeLink, Nodes, NodesError, SCHEME, connect, no_model};
 pub use resolve::{LowerTier, Resolved, SessionOptions, resolve};

@@ -4,7 +4,7 @@ use super::error::CliError;
 use super::options::RunOptions;
 use super::progress::Progress;
 use super::prompt::OpenModel;
-use super::report::{PROBED_BYTES, PROBED_TIME, Probes, RunReport};
+use super::report::{Probes, RunReport};
 use super::size::memory;
 use super::trace;
 use crate::heat::Heat;
@@ -15,7 +15,7 @@ use larder_ebpf::{DEFAULT_ROOT, Pins};
 use larder_pool::sys::limits::resident_bytes;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Tokens between two looks at the memory of the process.
 const LOOK_EVERY: usize = 8;
@@ -43,13 +43,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
         );
         let _ = writeln!(std::io::stderr(), "{line}");
     }
-    // A link with a limit need not be measured, nor one that a small model would not fill.
-    let is_probed = model.manifest.weight_bytes() >= PROBED_BYTES;
-    let mut probes = Probes::default();
-    if is_probed {
-        probes.before = session.probe_paths().map_err(SessionError::from)?;
-        session.check_tiers(&probes.before)?;
-    }
+    let mut probes = Probes::begin(&mut session)?;
     let start = Instant::now();
     let mut output = Output::new(options, &model, prompt.len());
     let stop: &[u32] = if options.ignore_eos { &[] } else { model.eos() };
@@ -82,25 +76,13 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     let text = output.finish()?;
     let peak = output.peak;
     drop(output);
-    probe_after(&mut session, &mut probes, start.elapsed())?;
+    probes.end(&mut session, start.elapsed())?;
     let report = RunReport::new(&session, prompt.len(), &made, text, &probes, peak);
     print(options, &session, &made, &report)?;
     if let Some(path) = &options.trace {
         trace::write(path, &session, made.decode_steps)?;
     }
     Ok(session.close()?)
-}
-
-fn probe_after(
-    session: &mut Session,
-    probes: &mut Probes,
-    ran: Duration,
-) -> Result<(), SessionError> {
-    if !probes.before.is_empty() && ran >= PROBED_TIME {
-        probes.memory = session.probe_memory();
-        probes.after = session.probe_paths()?;
-    }
-    Ok(())
 }
 
 fn print(
