@@ -3,6 +3,7 @@
 //! Text goes to stdout, progress and report to stderr; with `--json` stdout carries one object.
 
 mod error;
+mod chart;
 mod size;
 mod table;
 mod tier;
@@ -13,6 +14,7 @@ mod config;
 mod npy;
 mod progress;
 mod prompt;
+mod plot;
 mod report;
 mod trace;
 

@@ -135,6 +135,9 @@ pub(super) struct RunOptions {
     /// Write which experts each step asked for here, as JSON lines; larder bench policy reads them
     #[arg(long, value_name = "FILE")]
     pub(super) trace: Option<PathBuf>,
+    /// Draw what each tier holds and each path carries over the run into this file
+    #[arg(long, value_name = "FILE.svg")]
+    pub(super) plot: Option<PathBuf>,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
     /// For tests: between two tokens, blocks drawn from this seed leave the fast tier. It costs

@@ -6,10 +6,11 @@ use super::progress::Progress;
 use super::prompt::OpenModel;
 use super::report::{Probes, RunReport};
 use super::size::memory;
-use super::trace;
+use super::{plot, trace};
 use crate::heat::Heat;
 use crate::sample::Sampler;
 use crate::session::{GenerateOptions, Generated, Session, SessionError};
+use crate::timeline::Watcher;
 use crate::tokenizer::StreamDecoder;
 use larder_ebpf::{DEFAULT_ROOT, Pins};
 use larder_pool::sys::limits::resident_bytes;
@@ -33,18 +34,12 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     }
     session.set_heat(Heat::claim(&Pins::new(DEFAULT_ROOT), &model.manifest));
     if !options.json {
-        let resolved = session.resolved();
-        let line = format!(
-            "{}: {} in a fast tier of {}, context {}",
-            options.model.display(),
-            memory(model.manifest.weight_bytes()),
-            memory(resolved.budget),
-            resolved.context
-        );
-        let _ = writeln!(std::io::stderr(), "{line}");
+        let _ = writeln!(std::io::stderr(), "{}", headline(options, &session));
     }
     let mut probes = Probes::begin(&mut session)?;
     let start = Instant::now();
+    let watcher = options.plot.as_ref().map(|_| session.watched().watch());
+    let watcher = watcher.transpose().map_err(SessionError::Threads)?;
     let mut output = Output::new(options, &model, prompt.len());
     let stop: &[u32] = if options.ignore_eos { &[] } else { model.eos() };
     let generate = GenerateOptions {
@@ -70,6 +65,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
             }
         },
     )?;
+    let timeline = watcher.map(Watcher::finish);
     if let Some(error) = failure {
         return Err(error);
     }
@@ -82,7 +78,23 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     if let Some(path) = &options.trace {
         trace::write(path, &session, made.decode_steps)?;
     }
+    if let Some((path, timeline)) = options.plot.as_ref().zip(timeline) {
+        let first = made.first_token.as_secs_f64();
+        plot::write(path, &headline(options, &session), &timeline, first)?;
+    }
     Ok(session.close()?)
+}
+
+/// What runs, in one line.
+fn headline(options: &RunOptions, session: &Session) -> String {
+    let resolved = session.resolved();
+    format!(
+        "{}: {} in a fast tier of {}, context {}",
+        options.model.display(),
+        memory(session.manifest().weight_bytes()),
+        memory(resolved.budget),
+        resolved.context
+    )
 }
 
 fn print(

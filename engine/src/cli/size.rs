@@ -117,7 +117,7 @@ pub(super) fn share(share: f64) -> String {
 
 /// A time that may be short.
 pub(super) fn time(milliseconds: f64) -> String {
-    let digits = if milliseconds < 10.0 { 1 } else { 0 };
+    let digits = usize::from(milliseconds < 10.0);
     format!("{milliseconds:.digits$} ms")
 }
 

@@ -142,15 +142,14 @@ fn once(
 fn line(report: &RunReport) -> String {
     let speed = or_dash(report.decode_tok_s, tok_s);
     let links = report.link_mb_s.iter().filter(|(_, rate)| **rate > 0.0);
-    let links: String = links
-        .map(|(path, mb_s)| format!(", {path} {}", rate(mb_s * 1e6)))
-        .collect();
+    let links = links.map(|(path, mb_s)| format!("{path} {}", rate(mb_s * 1e6)));
+    let told: Vec<String> = [speed].into_iter().chain(links).collect();
     let void = if report.is_void {
         ", void: a link changed by more than a tenth"
     } else {
         ""
     };
-    format!("{speed}{links}{void}")
+    told.join(", ") + void
 }
 
 /// The figures of `valid`; what no run changes comes from `any`.
@@ -194,12 +193,17 @@ fn summary(any: &RunReport, valid: &[RunReport], void: usize, planned: f64) -> S
     }
 }
 
-/// Median, and lowest and highest behind it.
+/// Median, and lowest and highest behind it, whose unit is not said twice if it is the same.
 fn shown(spread: Option<Spread>, show: impl Fn(f64) -> String) -> String {
     or_dash(spread, |spread| {
         let each = [spread.median, spread.lowest, spread.highest];
         let [median, lowest, highest] = each.map(show);
-        format!("{median} ({lowest} to {highest})")
+        let unit = median.split_once(' ').map_or("", |(_, unit)| unit);
+        let bare = |text: &str| text.strip_suffix(unit).map(|text| text.trim().to_owned());
+        match (bare(&lowest), bare(&highest)) {
+            (Some(lowest), Some(highest)) => format!("{median} ({lowest} to {highest})"),
+            _ => format!("{median} ({lowest} to {highest})"),
+        }
     })
 }
 
@@ -225,7 +229,7 @@ fn table(report: &SpeedReport) -> Table {
     table.row(
         "of plan",
         format!(
-            "{}, which expected {}",
+            "{} of {} expected",
             or_dash(report.of_plan, share),
             tok_s(report.plan_tok_s)
         ),
@@ -258,6 +262,10 @@ mod tests {
     fn a_figure_is_its_median_and_its_range() {
         let spread = Spread::of([3.0, 1.0, 2.5].into_iter());
         assert_eq!(shown(spread, share), "2.50 (1.00 to 3.00)");
+        assert_eq!(shown(spread, tok_s), "2.50 tok/s (1.00 to 3.00)");
+        let wide = Spread::of([1e9, 9e8, 2e9].into_iter());
+        let said = shown(wide, rate);
+        assert_eq!(said, "1.00 GB/s (900.0 MB/s to 2.00 GB/s)");
         assert_eq!(shown(Spread::of([].into_iter()), share), "-");
     }
 }
