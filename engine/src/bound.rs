@@ -69,6 +69,11 @@ impl Bandwidth {
         }
     }
 
+    /// Probes before and after that are too far apart to say anything, and no limit that does.
+    pub fn is_void(&self, before: Option<f64>, after: Option<f64>) -> bool {
+        before.is_some() && after.is_some() && self.origin == Origin::Estimated
+    }
+
     /// The bandwidth of the fast tier.
     pub fn memory(measured: Option<f64>) -> Self {
         match measured {
@@ -249,7 +254,9 @@ mod tests {
             (agree.bytes_per_s, agree.origin),
             (1.025e9, Origin::Measured)
         );
+        assert!(!agree.is_void(Some(1e9), Some(1.05e9)));
         let apart = Bandwidth::origin(Some(1e9), Some(1.2e9), None);
+        assert!(apart.is_void(Some(1e9), Some(1.2e9)) && !apart.is_void(Some(1e9), None));
         assert_eq!(
             (apart.bytes_per_s, apart.origin),
             (1.1e9, Origin::Estimated)

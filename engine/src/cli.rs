@@ -3,6 +3,7 @@
 //! Text goes to stdout, progress and report to stderr; with `--json` stdout carries one object.
 
 mod error;
+mod chart;
 mod size;
 mod table;
 mod tier;
@@ -13,10 +14,10 @@ mod config;
 mod npy;
 mod progress;
 mod prompt;
+mod plot;
 mod report;
 mod trace;
 
-mod bench;
 mod doctor;
 mod heat;
 mod inspect;
@@ -25,6 +26,7 @@ mod load;
 mod node;
 mod pack;
 mod plan;
+mod bench;
 mod run;
 mod score;
 mod manual;

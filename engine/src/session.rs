@@ -13,7 +13,9 @@ mod resolve;
 mod score;
 mod tiers;
 mod open;
+mod forecast;
 
+pub use forecast::Forecast;
 pub use generate::{GenerateOptions, Generated, PathUse, StopReason};
 pub use nodes::{NodeLink, Nodes, NodesError, SCHEME, connect, no_model};
 pub use resolve::{LowerTier, Resolved, SessionOptions, resolve};
@@ -29,6 +31,7 @@ use crate::layout::{Layout, TooSmall};
 use crate::manifest::Manifest;
 use crate::session::shake::Shake;
 use crate::stager::Stager;
+use crate::timeline::Watched;
 use larder_cpu::{IsaError, KvError as KvShapeError};
 use larder_pool::device::SimDevice;
 use larder_pool::mover::Mover;
@@ -320,6 +323,17 @@ impl Session {
     /// Weights that are given to each home, in bytes; those that never stream stay away.
     pub fn homed_bytes(&self) -> Vec<u64> {
         self.stager.supply().homed_bytes(self.homes.list.len())
+    }
+
+    /// The tiers and paths, for a timeline.
+    pub fn watched(&self) -> Watched {
+        let fast = (self.resolved.fast_name.to_owned(), Arc::clone(&self.space));
+        let homes = self.homes.list.iter();
+        let homes = homes.map(|home| (home.name.clone(), Arc::clone(&home.space)));
+        Watched {
+            spaces: [fast].into_iter().chain(homes).collect(),
+            mover: Arc::clone(&self.mover),
+        }
     }
 
     /// Bytes that the copy engine of the fast tier's device has moved, in and out.

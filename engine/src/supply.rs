@@ -146,6 +146,12 @@ impl Supply {
         bytes
     }
 
+    /// The home that a block is given, where it will be read from when it has been there.
+    pub fn home_given(&self, block: BlockId) -> Option<usize> {
+        let home = self.assigned.get(block.index()).copied().flatten();
+        home.map(usize::from)
+    }
+
     /// Bytes of a block on the fast tier.
     pub fn bytes(&self, block: BlockId) -> u64 {
         self.specs[block.index()].extent_bytes()
@@ -233,8 +239,7 @@ impl Supply {
 
     /// A block that streams has come: it goes home if it has one that it is not at.
     pub fn arrived(&self, block: BlockId, lease: &ReadLease) {
-        let home = self.assigned.get(block.index()).copied().flatten();
-        let Some(home) = home.map(usize::from) else {
+        let Some(home) = self.home_given(block) else {
             return;
         };
         let bytes = self.bytes(block);

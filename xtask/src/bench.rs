@@ -1,13 +1,14 @@
 //! `cargo xtask bench`: the speeds of docs/PERFORMANCE.md, each beside the limit of the same run.
 //!
-//! A run whose probes before and after it are more than a tenth apart is void and repeated: three
-//! valid ones of at most nine, and the median counts. The table says how many were void.
+//! Each case is one `larder bench`, which repeats a run until three are valid, nine times at most.
+//! A case that fails is a line of the table like any other.
 
 mod case;
 mod disk;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -26,14 +27,15 @@ pub(crate) struct Args {
     models: PathBuf,
 }
 
-/// Valid runs that are wanted, and runs that are made for them at most.
-const VALID: usize = 3;
-const RUNS_MAX: usize = 9;
-/// Bytes of the context of every run, in tokens.
+/// No case starts after this.
+const LONG: Duration = Duration::from_secs(27 * 60);
+/// Tokens that every run has room for.
 const CONTEXT: &str = "1024";
-const PROMPT: &str = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16";
+/// Memory of the node, and size of the spill folder.
+const LOWER: &str = "5GiB";
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
     let root = checkout::root()?;
     let bench = Bench {
         larder: release::build(&root)?,
@@ -46,11 +48,35 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 .iter()
                 .any(|name| case.name.contains(name.as_str()))
     };
-    println!("| case | tok/s | bound tok/s | share | goal | link busy | link | valid, void |");
-    println!("|---|---:|---:|---:|---:|---:|---|---|");
+    println!(
+        "| case | tok/s | of plan | bound tok/s | of bound | goal | link busy | link | valid, void |"
+    );
+    println!("|---|---:|---:|---:|---:|---:|---:|---|---|");
+    let mut machine = None;
     for case in CASES.iter().filter(is_wanted) {
-        println!("{}", bench.case(case)?);
+        let outcome = if start.elapsed() < LONG {
+            bench.report(case)
+        } else {
+            Err(anyhow::anyhow!("not begun: the time is up"))
+        };
+        let row = outcome.and_then(|(report, model)| {
+            machine = report["backend"].as_str().map(|backend| {
+                let flags = report["cpu"].as_str().unwrap_or_default();
+                format!("{backend} ({flags})")
+            });
+            match case.wants {
+                Wants::Bound => of_bound(&report),
+                Wants::FirstToken => first_token(&report, &model),
+            }
+        });
+        let columns = row.unwrap_or_else(|error| {
+            let reason = format!("{error:#}").replace('|', "/");
+            Columns::failed(&reason)
+        });
+        println!("{}", columns.line(case));
     }
+    let minutes = start.elapsed().as_secs_f64() / 60.0;
+    println!("\n{}; {minutes:.1} minutes", machine.unwrap_or_default());
     Ok(())
 }
 
@@ -59,136 +85,146 @@ struct Bench {
     models: PathBuf,
 }
 
-/// What one run came to.
-struct Sample {
-    tok_s: f64,
-    bound: f64,
-    share: f64,
-    busy: Option<f64>,
+/// What a row says, `-` where there is nothing to say.
+struct Columns {
+    tok_s: String,
+    of_plan: String,
+    bound: String,
+    of_bound: String,
+    busy: String,
     link: String,
+    runs: String,
+}
+
+impl Columns {
+    fn failed(reason: &str) -> Self {
+        let none = || "-".to_owned();
+        Self {
+            tok_s: none(),
+            of_plan: none(),
+            bound: none(),
+            of_bound: none(),
+            busy: none(),
+            link: format!("failed: {reason}"),
+            runs: none(),
+        }
+    }
+
+    fn line(&self, case: &Case) -> String {
+        let Self {
+            tok_s,
+            of_plan,
+            bound,
+            of_bound,
+            busy,
+            link,
+            runs,
+        } = self;
+        let (name, goal) = (case.name, case.goal);
+        format!(
+            "| {name} | {tok_s} | {of_plan} | {bound} | {of_bound} | {goal} | {busy} | {link} | \
+             {runs} |"
+        )
+    }
 }
 
 impl Bench {
-    /// The row of a case.
-    fn case(&self, case: &Case) -> Result<String> {
+    /// The report of a case, and its model.
+    fn report(&self, case: &Case) -> Result<(Value, PathBuf)> {
         let model = self.models.join(case.file());
         synth::ensure_model(case.shape, case.value_type, &model)?;
         let bytes = std::fs::metadata(&model).context("the model")?.len();
         let path = model.to_str().context("the path of the model is text")?;
+        let stem = model.file_stem().and_then(|stem| stem.to_str());
+        let stem = stem.context("the model has a name")?;
         let node = match case.from {
             From::File => None,
-            From::Node | From::NodeAndSpill => Some(Node::with_model(&self.larder, "5GiB", path)?),
+            From::Node | From::NodeAndSpill => Some(Node::with_model(&self.larder, LOWER, path)?),
         };
-        let mut samples = Vec::new();
-        let mut void = 0;
-        while samples.len() < VALID && samples.len() + void < RUNS_MAX {
-            match self.sample(case, &model, bytes, node.as_ref())? {
-                Some(sample) => samples.push(sample),
-                None => void += 1,
-            }
-        }
-        let Some(middle) = median(samples.iter().map(|sample| sample.share)) else {
-            return Ok(format!(
-                "| {} | | | void | {} | | | 0, {void} |",
-                case.name, case.goal
-            ));
-        };
-        let of = |value: fn(&Sample) -> f64| median(samples.iter().map(value)).unwrap_or(0.0);
-        let busy = median(samples.iter().filter_map(|sample| sample.busy));
-        Ok(format!(
-            "| {} | {:.2} | {:.2} | {middle:.2} | {} | {} | {} | {}, {void} |",
-            case.name,
-            of(|sample| sample.tok_s),
-            of(|sample| sample.bound),
-            case.goal,
-            busy.map_or("-".to_owned(), |busy| format!("{busy:.2}")),
-            samples[samples.len() / 2].link,
-            samples.len(),
-        ))
-    }
-
-    /// One run; `None` if it is void.
-    fn sample(
-        &self,
-        case: &Case,
-        model: &Path,
-        bytes: u64,
-        node: Option<&Node>,
-    ) -> Result<Option<Sample>> {
-        let folder = tempfile::tempdir_in(&self.models).context("a folder for the engine")?;
-        let count = case.count.to_string();
         let mut command = Command::new(&self.larder);
-        match node {
-            None => command.arg("run").arg(model),
-            Some(node) => {
-                let stem = model.file_stem().and_then(|stem| stem.to_str());
-                let name = stem.context("the model has a name")?;
-                let remote = ["--tier".to_owned(), node.tier()];
-                command
-                    .args(["run", &format!("remote://{name}")])
-                    .args(remote)
-            }
+        command.arg("bench");
+        match &node {
+            None => command.arg(path),
+            Some(node) => command
+                .arg(format!("remote://{stem}"))
+                .args(["--tier", &node.tier()]),
         };
         if case.from == From::NodeAndSpill {
-            command.args(["--tier", "nvme=spill,5GiB"]);
+            command.args(["--tier", &format!("nvme=spill,{LOWER}")]);
         }
+        let folder = tempfile::tempdir_in(&self.models).context("a folder for the engine")?;
         let fast = (bytes as f64 * case.fast) as u64;
+        let (count, fast) = (case.count.to_string(), fast.to_string());
         let output = command
-            .args(["--prompt-tokens", PROMPT, "--ignore-eos", "--json"])
-            .args([
-                "-n",
-                &count,
-                "--context",
-                CONTEXT,
-                "--fast",
-                &fast.to_string(),
-            ])
+            .args(["-n", &count, "--context", CONTEXT])
+            .args(["--fast", &fast, "--json"])
             .current_dir(folder.path())
             .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::piped())
             .output()
             .context("start larder")?;
-        ensure!(output.status.success(), "larder run: {}", output.status);
-        let report: Value = serde_json::from_slice(&output.stdout).context("the report")?;
-        match case.wants {
-            Wants::Bound => Ok(of_bound(&report)),
-            Wants::FirstToken => {
-                let seconds = report["ttft_ms"].as_f64().context("ttft_ms")? / 1e3;
-                let rate = disk::read_rate(model)?;
-                let least = bytes as f64 / rate;
-                Ok(Some(Sample {
-                    tok_s: 1.0 / seconds,
-                    bound: 1.0 / least,
-                    share: least / seconds,
-                    busy: None,
-                    link: format!("disk {:.2} GB/s", rate / 1e9),
-                }))
-            }
-        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        eprint!("{said}");
+        let last = said.lines().last().unwrap_or_default();
+        ensure!(
+            output.status.success(),
+            "larder bench: {}: {last}",
+            output.status
+        );
+        let report = serde_json::from_slice(&output.stdout).context("the report")?;
+        Ok((report, model))
     }
 }
 
-/// The figures of a run whose bound is one.
-fn of_bound(report: &Value) -> Option<Sample> {
-    let rates = report["link_mb_s"].as_object();
-    let moved = rates
-        .into_iter()
-        .flatten()
-        .filter(|(_, rate)| rate.as_f64() > Some(1.0));
-    let link: Vec<String> = moved
-        .map(|(path, rate)| format!("{path} {:.2} GB/s", rate.as_f64().unwrap_or(0.0) / 1e3))
-        .collect();
-    Some(Sample {
-        tok_s: report["decode_tok_s"].as_f64()?,
-        bound: report["bound_tok_s"].as_f64()?,
-        share: report["of_bound"].as_f64()?,
-        busy: report["link_busy"].as_f64(),
-        link: link.join(", "),
+/// The median of a figure.
+fn median(report: &Value, figure: &str) -> Option<f64> {
+    report[figure]["median"].as_f64()
+}
+
+fn shown(figure: Option<f64>) -> String {
+    figure.map_or("-".to_owned(), |figure| format!("{figure:.2}"))
+}
+
+fn runs(report: &Value) -> String {
+    format!("{}, {}", report["valid_runs"], report["void_runs"])
+}
+
+/// Decoding, against the bound.
+fn of_bound(report: &Value) -> Result<Columns> {
+    let rates = report["link_mb_s"].as_object().context("link_mb_s")?;
+    let rates = rates.iter().filter_map(|(path, rate)| {
+        let rate = rate["median"].as_f64().filter(|rate| *rate > 1.0)?;
+        Some(format!("{path} {:.2} GB/s", rate / 1e3))
+    });
+    let of_bound = &report["of_bound"];
+    let range = match (of_bound["lowest"].as_f64(), of_bound["highest"].as_f64()) {
+        (Some(lowest), Some(highest)) => format!(" ({lowest:.2} to {highest:.2})"),
+        _ => String::new(),
+    };
+    Ok(Columns {
+        tok_s: shown(median(report, "decode_tok_s")),
+        of_plan: shown(report["of_plan"].as_f64()),
+        bound: shown(median(report, "bound_tok_s")),
+        of_bound: shown(median(report, "of_bound")) + &range,
+        busy: shown(median(report, "link_busy")),
+        link: rates.collect::<Vec<_>>().join(", "),
+        runs: runs(report),
     })
 }
 
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+/// The first token, against the time of reading the file once.
+fn first_token(report: &Value, model: &Path) -> Result<Columns> {
+    let bytes = std::fs::metadata(model).context("the model")?.len();
+    let seconds = median(report, "ttft_ms").context("ttft_ms")? / 1e3;
+    let rate = disk::read_rate(model)?;
+    let least = bytes as f64 / rate;
+    Ok(Columns {
+        tok_s: shown(Some(1.0 / seconds)),
+        of_plan: "-".to_owned(),
+        bound: shown(Some(1.0 / least)),
+        of_bound: shown(Some(least / seconds)),
+        busy: "-".to_owned(),
+        link: format!("disk {:.2} GB/s", rate / 1e9),
+        runs: runs(report),
+    })
 }

@@ -17,6 +17,7 @@ use larder_sys::io::Driver;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// Data frames that a put leaves unanswered.
 const PUTS_AHEAD: usize = 8;
@@ -99,6 +100,11 @@ impl Client {
     /// Number of the start of the node that this client is connected to.
     pub fn incarnation(&self) -> u64 {
         self.connector.incarnation()
+    }
+
+    /// How long the node keeps what it lends to a client that is silent.
+    pub fn lease(&self) -> Result<Duration, RemoteError> {
+        self.talk(|link| Ok(Duration::from_millis(link.welcome.lease_ms.into())))
     }
 
     /// Runs a conversation; after a failure on the stream the connection is not used again.

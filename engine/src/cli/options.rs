@@ -49,7 +49,7 @@ pub(super) enum Command {
     Topo(TopoOptions),
     /// Start, show and stop the probes that count which blocks are hot; alone, draw the heat
     Heat(HeatOptions),
-    /// Measure parts of larder by themselves
+    /// Measure the speed of a model, until three runs can be trusted; or a part of larder by itself
     Bench(BenchOptions),
     /// Check configuration files
     Config(ConfigOptions),
@@ -135,6 +135,9 @@ pub(super) struct RunOptions {
     /// Write which experts each step asked for here, as JSON lines; larder bench policy reads them
     #[arg(long, value_name = "FILE")]
     pub(super) trace: Option<PathBuf>,
+    /// Draw what each tier holds and each path carries over the run into this file
+    #[arg(long, value_name = "FILE.svg")]
+    pub(super) plot: Option<PathBuf>,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
     /// For tests: between two tokens, blocks drawn from this seed leave the fast tier. It costs
@@ -202,6 +205,30 @@ pub(super) struct ScoreOptions {
 pub(super) struct PlanOptions {
     /// GGUF file (or its first shard), folder with config.json and safetensors, or remote://NAME
     pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) engine: EngineArgs,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What is decoded again and again.
+#[derive(Debug, Args)]
+pub(super) struct SpeedOptions {
+    /// GGUF file (or its first shard), folder with config.json and safetensors, or remote://NAME.
+    /// It is run until 3 runs are valid, 9 times at most; a run is void if a link carried a tenth
+    /// more or less behind it than before. KV that a spill folder kept is dropped
+    #[arg(required = true)]
+    pub(super) model: Option<PathBuf>,
+    /// The prompt
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(super) prompt: Option<String>,
+    /// The prompt as token ids, 1,2,3; nothing is added [default: 1 to 16]
+    #[arg(long, value_name = "IDS", conflicts_with = "prompt")]
+    pub(super) prompt_tokens: Option<String>,
+    /// Tokens to generate in each run; the end token ends none
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 64)]
+    pub(super) count: usize,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
     /// One JSON object on standard output

@@ -3,11 +3,11 @@
 use super::error::CliError;
 use super::options::PlanOptions;
 use super::prompt::OpenModel;
-use super::report::{PROBED_BYTES, demand, notes, path_bounds};
-use super::size::{memory, rate};
+use super::report::{Probes, demand, notes, path_bounds};
+use super::size::{memory, rate, speed};
 use super::table::{Table, print, width};
-use crate::bound::{Bandwidth, Demand, link_seconds};
-use crate::session::{Session, SessionError};
+use crate::bound::{Bandwidth, Demand, PathBound};
+use crate::session::{Forecast, Session, SessionError};
 use serde::Serialize;
 
 /// Tokens behind the prompt whose mean the bound is, at most.
@@ -34,13 +34,13 @@ struct PathPlan {
     name: String,
     #[serde(flatten)]
     bandwidth: Bandwidth,
-    /// Its share of what a token needs, if all paths end together.
+    /// What it brings in for a token.
     bytes_per_token: u64,
 }
 
 /// What `plan --json` prints.
 #[derive(Debug, Serialize)]
-struct PlanReport {
+pub(super) struct PlanReport {
     weight_bytes: u64,
     min_fast_bytes: u64,
     fast_bytes: u64,
@@ -51,6 +51,8 @@ struct PlanReport {
     paths: Vec<PathPlan>,
     /// Passes over the streamed weights for a prompt that fills the context.
     prefill_passes: usize,
+    /// The speed that is expected of this layout.
+    pub(super) decode_tok_s: f64,
     bound_tok_s: f64,
     bound_by: String,
     notes: Vec<String>,
@@ -64,25 +66,27 @@ pub(super) fn plan(options: &PlanOptions) -> Result<(), CliError> {
     print(options.json, &report, || table(&report).render(width()))
 }
 
-fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
-    let mut probes = Vec::new();
-    if session.manifest().weight_bytes() >= PROBED_BYTES {
-        probes = session.probe_paths()?;
-        session.check_tiers(&probes)?;
-    }
-    let bounds = path_bounds(&session.inward(), &probes, &[]);
-    let memory = Bandwidth::memory(None);
-    let mut step = demand(session);
-    step.missed_bytes = missed_bytes(session, &step);
+/// Measures what carries the model, and says what will come of it.
+pub(super) fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
+    let probes = Probes::begin(session)?;
+    let bounds = path_bounds(&session.inward(), &probes.before, &[]);
+    let measured = if probes.before.is_empty() {
+        None
+    } else {
+        session.probe_memory_cold()?
+    };
+    let memory = Bandwidth::memory(measured);
     let context = session.resolved().context;
     let horizon = HORIZON.min(context) as u64;
+    let forecast = session.forecast(horizon as usize / 2);
+    let mut step = demand(session);
+    step.missed_bytes = missed_bytes(session, &step);
     let (bound_tok_s, bound_by) = step.bound(0..horizon, &bounds, memory);
-    let need = step.need_bytes(horizon / 2);
-    let seconds = link_seconds(need, &bounds);
-    let paths = bounds.iter().map(|path| PathPlan {
+    let seconds = step_seconds(&forecast, &bounds, step.read_bytes(horizon / 2), memory);
+    let paths = bounds.iter().enumerate().map(|(at, path)| PathPlan {
         name: path.name.clone(),
         bandwidth: path.bandwidth,
-        bytes_per_token: path.bytes_in(seconds).min(need) as u64,
+        bytes_per_token: (forecast.streamed[at] + forecast.missed[at]) as u64,
     });
     let layout = session.layout();
     let needs = layout.needs();
@@ -101,6 +105,7 @@ fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
         } else {
             context.div_ceil(rows)
         },
+        decode_tok_s: 1.0 / seconds,
         bound_tok_s,
         bound_by,
         notes: notes(session),
@@ -156,6 +161,18 @@ impl TierPlan {
     }
 }
 
+/// Time of a step that reads `read` bytes of memory. What is known ahead comes while the step
+/// computes; experts that are missed are known when they are needed.
+fn step_seconds(forecast: &Forecast, paths: &[PathBound], read: u64, memory: Bandwidth) -> f64 {
+    let longest = |bytes: &[f64]| {
+        let each = bytes.iter().zip(paths);
+        let times = each.map(|(bytes, path)| bytes / path.bandwidth.bytes_per_s);
+        times.fold(0.0, f64::max)
+    };
+    let computing = read as f64 / memory.bytes_per_s;
+    longest(&forecast.streamed).max(computing) + longest(&forecast.missed)
+}
+
 /// Experts that a step misses if every expert is as likely as any other: routers are skewed, so a
 /// run misses less.
 fn missed_bytes(session: &Session, step: &Demand) -> f64 {
@@ -201,22 +218,21 @@ fn table(report: &PlanReport) -> Table {
     }
     for path in &report.paths {
         let source = format!("{:?}", path.bandwidth.origin).to_lowercase();
-        let speed = rate(path.bandwidth.bytes_per_s);
-        table.row(
-            &path.name,
-            format!(
-                "{} per token at {speed} ({source})",
-                memory(path.bytes_per_token)
-            ),
-        );
+        let link = rate(path.bandwidth.bytes_per_s);
+        let bytes = memory(path.bytes_per_token);
+        table.row(&path.name, format!("{bytes} per token at {link}, {source}"));
     }
     table.row(
         "prefill passes",
         format!("{} for a full context", report.prefill_passes),
     );
     table.row(
+        "decode",
+        format!("{}, expected", speed(report.decode_tok_s)),
+    );
+    table.row(
         "bound",
-        format!("{:.2} tok/s by {}", report.bound_tok_s, report.bound_by),
+        format!("{} by {}", speed(report.bound_tok_s), report.bound_by),
     );
     for note in &report.notes {
         table.row("note", note.clone());

@@ -1,10 +1,10 @@
 //! The report of a run: the same numbers as one JSON object and as a table.
 
-use super::size::{memory, rate};
-use super::table::{Table, width};
+use super::size::{memory, or_dash, rate, share, speed, time};
+use super::table::{Table, width_of};
 use crate::bound::replay::Record;
 use crate::bound::{Bandwidth, Demand, MEMORY, Origin, PathBound};
-use crate::session::{Generated, Inward, Session};
+use crate::session::{Generated, Inward, Session, SessionError};
 use larder_pool::sys::limits::resident_bytes;
 use larder_pool::units::BytesPerSec;
 use serde::Serialize;
@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Models and runs below these are not probed: their bound is an estimate.
-pub(super) const PROBED_BYTES: u64 = 64 << 20;
-pub(super) const PROBED_TIME: Duration = Duration::from_secs(2);
+const PROBED_BYTES: u64 = 64 << 20;
+const PROBED_TIME: Duration = Duration::from_secs(2);
 
 /// Probes of one run.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,28 @@ pub(super) struct Probes {
     pub(super) before: Vec<Option<f64>>,
     pub(super) after: Vec<Option<f64>>,
     pub(super) memory: Option<f64>,
+}
+
+impl Probes {
+    /// Of the paths before a run. A link with a limit need not be measured, nor one that a small
+    /// model would not fill.
+    pub(super) fn begin(session: &mut Session) -> Result<Self, SessionError> {
+        let mut probes = Self::default();
+        if session.manifest().weight_bytes() >= PROBED_BYTES {
+            probes.before = session.probe_paths()?;
+            session.check_tiers(&probes.before)?;
+        }
+        Ok(probes)
+    }
+
+    /// Of the same paths, and of the memory, behind a run that took `ran`.
+    pub(super) fn end(&mut self, session: &mut Session, ran: Duration) -> Result<(), SessionError> {
+        if !self.before.is_empty() && ran >= PROBED_TIME {
+            self.memory = session.probe_memory();
+            self.after = session.probe_paths()?;
+        }
+        Ok(())
+    }
 }
 
 /// What became of a memory node during a run.
@@ -72,7 +94,7 @@ impl NodeReport {
 pub(super) struct RunReport {
     pub(super) text: Option<String>,
     pub(super) tokens: Vec<u32>,
-    prompt_tokens: usize,
+    pub(super) prompt_tokens: usize,
     /// Of those, tokens whose KV was kept from an earlier text.
     reused_tokens: usize,
     /// Tokens whose KV was computed again because it was lost.
@@ -81,30 +103,33 @@ pub(super) struct RunReport {
     kv_losses: usize,
     nodes: Vec<NodeReport>,
     stop: String,
-    ttft_ms: f64,
-    decode_tok_s: Option<f64>,
-    prefill_tok_s: f64,
-    fast_bytes: u64,
-    peak_bytes: u64,
+    pub(super) ttft_ms: f64,
+    pub(super) decode_tok_s: Option<f64>,
+    pub(super) prefill_tok_s: f64,
+    pub(super) fast_bytes: u64,
+    pub(super) peak_bytes: u64,
     bytes_moved: BTreeMap<String, u64>,
     /// Bytes moved while decoding, divided by what the budget made necessary.
-    bytes_over_need: Option<f64>,
+    pub(super) bytes_over_need: Option<f64>,
     hits: u64,
     misses: u64,
     /// Blocks and slices that `--shake` made leave.
     #[serde(skip_serializing_if = "Option::is_none")]
     shaken: Option<u64>,
-    stall_ms: f64,
-    link_busy: Option<f64>,
-    link_mb_s: BTreeMap<String, f64>,
-    bound_tok_s: f64,
-    bound_by: String,
-    estimated: bool,
-    of_bound: Option<f64>,
+    pub(super) stall_ms: f64,
+    pub(super) link_busy: Option<f64>,
+    pub(super) link_mb_s: BTreeMap<String, f64>,
+    pub(super) bound_tok_s: f64,
+    pub(super) bound_by: String,
+    pub(super) estimated: bool,
+    /// Probes before and after differ by more than a tenth.
+    #[serde(rename = "void")]
+    pub(super) is_void: bool,
+    pub(super) of_bound: Option<f64>,
     of_optimum: Option<f64>,
-    backend: String,
-    cpu: String,
-    notes: Vec<String>,
+    pub(super) backend: String,
+    pub(super) cpu: String,
+    pub(super) notes: Vec<String>,
 }
 
 /// What a step of the model of a session reads, and the budget; every pick is found.
@@ -184,6 +209,8 @@ struct Bounds {
     /// With a cache of experts that knows the future.
     optimum_tok_s: f64,
     is_estimated: bool,
+    /// A link that matters changed during the run.
+    is_void: bool,
     /// Bytes that had to come over the paths, for all steps.
     need: f64,
 }
@@ -206,11 +233,19 @@ impl Bounds {
             let mut paths = paths.iter();
             paths.any(|path| path.bandwidth.origin == Origin::Estimated)
         };
+        let mut probed = paths.iter().enumerate();
+        let is_void = by != MEMORY
+            && probed.any(|(at, path)| {
+                let of = |rates: &[Option<f64>]| rates.get(at).copied().flatten();
+                path.bandwidth
+                    .is_void(of(&probes.before), of(&probes.after))
+            });
         Self {
             tok_s,
             by,
             optimum_tok_s,
             is_estimated,
+            is_void,
             need: positions.map(|position| step.need_bytes(position)).sum(),
         }
     }
@@ -279,6 +314,7 @@ impl RunReport {
             bound_tok_s: bounds.tok_s,
             bound_by: bounds.by,
             estimated: bounds.is_estimated,
+            is_void: bounds.is_void,
             backend: session.backend_name(),
             cpu: larder_cpu::isa::cpu_flags(),
             notes: notes(session),
@@ -296,14 +332,12 @@ impl RunReport {
     /// The table at the end of a run.
     pub(super) fn table(&self, budget: u64, weights: u64) -> String {
         let mut table = Table::default();
-        let speed = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.2} tok/s"));
-        let share = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.2}"));
         table.row(
             "prompt",
             format!(
-                "{} tokens, {:.1} tok/s{}",
+                "{} tokens, {}{}",
                 self.prompt_tokens,
-                self.prefill_tok_s,
+                speed(self.prefill_tok_s),
                 match self.reused_tokens {
                     0 => String::new(),
                     tokens => format!(", {tokens} of them kept from before"),
@@ -318,22 +352,27 @@ impl RunReport {
             );
         }
         self.node_rows(&mut table);
-        table.row("first token", format!("{:.0} ms", self.ttft_ms));
+        table.row("first token", time(self.ttft_ms));
         table.row(
             "decode",
-            format!("{}, {} tokens", speed(self.decode_tok_s), self.tokens.len()),
+            format!(
+                "{} tokens, {}",
+                self.tokens.len(),
+                or_dash(self.decode_tok_s, speed)
+            ),
         );
         let estimated = if self.estimated { ", estimated" } else { "" };
         table.row(
             "bound",
             format!(
-                "{:.2} tok/s by {}{estimated}",
-                self.bound_tok_s, self.bound_by
+                "{} by {}{estimated}",
+                speed(self.bound_tok_s),
+                self.bound_by
             ),
         );
-        table.row("of bound", share(self.of_bound));
+        table.row("of bound", or_dash(self.of_bound, share));
         if self.of_optimum != self.of_bound {
-            table.row("of optimum", share(self.of_optimum));
+            table.row("of optimum", or_dash(self.of_optimum, share));
         }
         table.row(
             "fast tier",
@@ -351,17 +390,17 @@ impl RunReport {
             });
             table.row(path, format!("{}{link}", memory(*bytes)));
         }
-        table.row("link busy", share(self.link_busy));
-        table.row("over need", share(self.bytes_over_need));
+        table.row("link busy", or_dash(self.link_busy, share));
+        table.row("over need", or_dash(self.bytes_over_need, share));
         table.row(
             "blocks",
             format!("{} hits, {} misses", self.hits, self.misses),
         );
-        table.row("stall", format!("{:.0} ms", self.stall_ms));
+        table.row("stall", time(self.stall_ms));
         table.row("backend", format!("{} ({})", self.backend, self.cpu));
         for note in &self.notes {
             table.row("note", note.clone());
         }
-        table.render(width())
+        table.render(width_of(std::io::stderr()))
     }
 }

@@ -4,18 +4,19 @@ use super::error::CliError;
 use super::options::RunOptions;
 use super::progress::Progress;
 use super::prompt::OpenModel;
-use super::report::{PROBED_BYTES, PROBED_TIME, Probes, RunReport};
+use super::report::{Probes, RunReport};
 use super::size::memory;
-use super::trace;
+use super::{plot, trace};
 use crate::heat::Heat;
 use crate::sample::Sampler;
 use crate::session::{GenerateOptions, Generated, Session, SessionError};
+use crate::timeline::Watcher;
 use crate::tokenizer::StreamDecoder;
 use larder_ebpf::{DEFAULT_ROOT, Pins};
 use larder_pool::sys::limits::resident_bytes;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Tokens between two looks at the memory of the process.
 const LOOK_EVERY: usize = 8;
@@ -33,24 +34,12 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     }
     session.set_heat(Heat::claim(&Pins::new(DEFAULT_ROOT), &model.manifest));
     if !options.json {
-        let resolved = session.resolved();
-        let line = format!(
-            "{}: {} in a fast tier of {}, context {}",
-            options.model.display(),
-            memory(model.manifest.weight_bytes()),
-            memory(resolved.budget),
-            resolved.context
-        );
-        let _ = writeln!(std::io::stderr(), "{line}");
+        let _ = writeln!(std::io::stderr(), "{}", headline(options, &session));
     }
-    // A link with a limit need not be measured, nor one that a small model would not fill.
-    let is_probed = model.manifest.weight_bytes() >= PROBED_BYTES;
-    let mut probes = Probes::default();
-    if is_probed {
-        probes.before = session.probe_paths().map_err(SessionError::from)?;
-        session.check_tiers(&probes.before)?;
-    }
+    let mut probes = Probes::begin(&mut session)?;
     let start = Instant::now();
+    let watcher = options.plot.as_ref().map(|_| session.watched().watch());
+    let watcher = watcher.transpose().map_err(SessionError::Threads)?;
     let mut output = Output::new(options, &model, prompt.len());
     let stop: &[u32] = if options.ignore_eos { &[] } else { model.eos() };
     let generate = GenerateOptions {
@@ -76,31 +65,36 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
             }
         },
     )?;
+    let timeline = watcher.map(Watcher::finish);
     if let Some(error) = failure {
         return Err(error);
     }
     let text = output.finish()?;
     let peak = output.peak;
     drop(output);
-    probe_after(&mut session, &mut probes, start.elapsed())?;
+    probes.end(&mut session, start.elapsed())?;
     let report = RunReport::new(&session, prompt.len(), &made, text, &probes, peak);
     print(options, &session, &made, &report)?;
     if let Some(path) = &options.trace {
         trace::write(path, &session, made.decode_steps)?;
     }
+    if let Some((path, timeline)) = options.plot.as_ref().zip(timeline) {
+        let first = made.first_token.as_secs_f64();
+        plot::write(path, &headline(options, &session), &timeline, first)?;
+    }
     Ok(session.close()?)
 }
 
-fn probe_after(
-    session: &mut Session,
-    probes: &mut Probes,
-    ran: Duration,
-) -> Result<(), SessionError> {
-    if !probes.before.is_empty() && ran >= PROBED_TIME {
-        probes.memory = session.probe_memory();
-        probes.after = session.probe_paths()?;
-    }
-    Ok(())
+/// What runs, in one line.
+fn headline(options: &RunOptions, session: &Session) -> String {
+    let resolved = session.resolved();
+    format!(
+        "{}: {} in a fast tier of {}, context {}",
+        options.model.display(),
+        memory(session.manifest().weight_bytes()),
+        memory(resolved.budget),
+        resolved.context
+    )
 }
 
 fn print(

@@ -105,6 +105,27 @@ pub(super) fn rate(bytes_per_second: f64) -> String {
     }
 }
 
+/// A speed of text.
+pub(super) fn speed(tok_s: f64) -> String {
+    format!("{tok_s:.2} tok/s")
+}
+
+/// A share or a ratio.
+pub(super) fn share(share: f64) -> String {
+    format!("{share:.2}")
+}
+
+/// A time that may be short.
+pub(super) fn time(milliseconds: f64) -> String {
+    let digits = usize::from(milliseconds < 10.0);
+    format!("{milliseconds:.digits$} ms")
+}
+
+/// What a run may not be able to say.
+pub(super) fn or_dash<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
+    value.map_or("-".to_owned(), show)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,5 +189,11 @@ mod tests {
         assert_eq!(rate(2500.0), "2.5 KB/s");
         assert_eq!(rate(20e6), "20.0 MB/s");
         assert_eq!(rate(1.25e9), "1.25 GB/s");
+        assert_eq!(
+            (time(0.04), time(12.3)),
+            ("0.0 ms".to_owned(), "12 ms".to_owned())
+        );
+        assert_eq!(or_dash(Some(0.876), share), "0.88");
+        assert_eq!(or_dash(None, speed), "-");
     }
 }

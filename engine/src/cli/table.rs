@@ -4,6 +4,7 @@ use super::error::CliError;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::os::fd::AsFd;
 
 /// Prints a report to standard output: as one JSON object, or as the text that `plain` makes.
 pub(super) fn print(
@@ -73,9 +74,14 @@ fn wrap(value: &str, room: usize) -> Vec<String> {
     lines
 }
 
-/// Columns of the terminal on standard error, or a wide page where there is none.
+/// Columns of the terminal that a report goes to; in a file or a pipe a row is one line.
+pub(super) fn width_of(output: impl AsFd) -> usize {
+    terminal_size::terminal_size_of(output).map_or(usize::MAX, |(width, _)| width.0.into())
+}
+
+/// As [`width_of`], of standard output.
 pub(super) fn width() -> usize {
-    terminal_size::terminal_size_of(std::io::stderr()).map_or(100, |(width, _)| width.0.into())
+    width_of(std::io::stdout())
 }
 
 #[cfg(test)]

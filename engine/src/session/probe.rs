@@ -139,6 +139,35 @@ impl Session {
         Ok(bytes)
     }
 
+    /// As [`Self::probe_memory`] before anything is resident: blocks come from the origin for it,
+    /// and leave.
+    pub fn probe_memory_cold(&mut self) -> Result<Option<f64>, MoveError> {
+        self.stager.clear()?;
+        let (mut asked, mut bytes, mut read) = (Vec::new(), 0, 0);
+        for (index, block) in self.manifest.blocks.iter().enumerate() {
+            let size = block.spec.extent_bytes();
+            let extent = (bytes + size <= MEMORY_BYTES)
+                .then(|| self.space.alloc_low(size))
+                .flatten();
+            let Some(extent) = extent else { break };
+            let (id, due) = (BlockId::new(index as u32), index as u64);
+            self.stager
+                .supply()
+                .fetch_origin(id, Class::Prefetch, due, extent);
+            bytes += size;
+            asked.push(index);
+        }
+        for &index in &asked {
+            drop(self.mover.wait(slot_of(BlockId::new(index as u32)))?);
+        }
+        let rate = self.probe_memory();
+        for index in asked {
+            self.probe_wait(index, &mut read)?;
+        }
+        self.probed[0] += read;
+        Ok(rate)
+    }
+
     /// Bytes per second at which the backend reads the blocks that are resident now; `None` if
     /// they are too few to tell.
     pub fn probe_memory(&mut self) -> Option<f64> {

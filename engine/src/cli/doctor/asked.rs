@@ -161,17 +161,19 @@ fn remote(address: &str, token_file: Option<&Path>) -> Check {
     let start = Instant::now();
     let connected = connect(address, token_file);
     let reached = start.elapsed();
-    let asked = connected
-        .as_ref()
-        .map(|client| (client.info(), client.incarnation()));
+    let asked = connected.as_ref().map(|client| {
+        let told = client.info().and_then(|info| Ok((info, client.lease()?)));
+        (told, client.incarnation())
+    });
     let found = match asked {
-        Ok((Ok(info), incarnation)) => {
+        Ok((Ok((info, lease)), incarnation)) => {
             let all = size(info.mem_bytes + info.disk_bytes);
             let free = size(info.free_bytes);
             let milliseconds = reached.as_secs_f64() * 1e3;
             let found = format!(
                 "tcp://{address}: reached in {milliseconds:.1} ms, protocol {VERSION}, start \
-                 {incarnation:016x}, {free} of {all} to lend"
+                 {incarnation:016x}, lease {} s, {free} of {all} to lend",
+                lease.as_secs()
             );
             let check = Check::ok("remote", found);
             if info.free_bytes > 0 {
@@ -247,6 +249,7 @@ mod tests {
         let check = check(&format!("remote=tcp://{}", node.address()));
         assert_eq!(check.state, State::Ok, "{check:?}");
         assert!(check.found.contains("4.0 MiB to lend"), "{check:?}");
+        assert!(check.found.contains("lease 30 s"), "{check:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Options of the commands about a host, not a model.
 
+use super::SpeedOptions;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -44,9 +45,12 @@ pub(in crate::cli) enum ConfigCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(in crate::cli) struct BenchOptions {
     #[command(subcommand)]
-    pub(in crate::cli) command: BenchCommand,
+    pub(in crate::cli) command: Option<BenchCommand>,
+    #[command(flatten)]
+    pub(in crate::cli) speed: SpeedOptions,
 }
 
 #[derive(Debug, Subcommand)]

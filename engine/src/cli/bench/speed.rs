@@ -1,0 +1,271 @@
+//! `larder bench MODEL`: the same text again and again, until its speed can be trusted.
+//!
+//! Each run has a session of its own, opened anew: an empty fast tier, paths that have measured
+//! nothing yet, no KV kept from the run before. A session that was only cleared would begin with
+//! what the first run had learned. A run whose links changed meanwhile is void.
+
+use crate::cli::error::CliError;
+use crate::cli::options::{PromptArgs, SpeedOptions};
+use crate::cli::plan;
+use crate::cli::prompt::OpenModel;
+use crate::cli::report::{Probes, RunReport};
+use crate::cli::size::{memory, or_dash, rate, share, speed as tok_s, time};
+use crate::cli::table::{Table, print, width};
+use crate::sample::argmax;
+use crate::session::{GenerateOptions, SessionOptions};
+use larder_pool::sys::limits::resident_bytes;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+/// Valid runs that are wanted, and runs that are made for them at most.
+const VALID: usize = 3;
+const RUNS_MAX: usize = 9;
+/// Tokens of the prompt where none is given: the first ones of the vocabulary behind the zeroth.
+const PROMPT: u32 = 16;
+
+/// A figure over the valid runs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Spread {
+    median: f64,
+    lowest: f64,
+    highest: f64,
+}
+
+impl Spread {
+    /// `None` of nothing.
+    fn of(figures: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut figures: Vec<f64> = figures.collect();
+        figures.sort_by(f64::total_cmp);
+        Some(Self {
+            median: *figures.get(figures.len() / 2)?,
+            lowest: *figures.first()?,
+            highest: *figures.last()?,
+        })
+    }
+}
+
+/// What `bench --json` prints: figures of the runs that are valid.
+#[derive(Debug, Serialize)]
+struct SpeedReport {
+    prompt_tokens: usize,
+    /// Tokens that each run generated.
+    tokens: usize,
+    valid_runs: usize,
+    void_runs: usize,
+    ttft_ms: Option<Spread>,
+    prefill_tok_s: Option<Spread>,
+    decode_tok_s: Option<Spread>,
+    /// What `plan` said before the first run, and the median as a share of it.
+    plan_tok_s: f64,
+    of_plan: Option<f64>,
+    bound_tok_s: Option<Spread>,
+    of_bound: Option<Spread>,
+    fast_bytes: u64,
+    peak_bytes: u64,
+    link_mb_s: BTreeMap<String, Spread>,
+    link_busy: Option<Spread>,
+    bytes_over_need: Option<Spread>,
+    stall_ms: Option<Spread>,
+    backend: String,
+    cpu: String,
+    notes: Vec<String>,
+}
+
+pub(super) fn speed(path: &Path, options: &SpeedOptions) -> Result<(), CliError> {
+    let engine = options.engine.resolve()?;
+    let model = OpenModel::open(path, &engine)?;
+    let (model, prompt) = match (&options.prompt, &options.prompt_tokens) {
+        (None, None) => {
+            let vocab = model.manifest.config.vocab as u32;
+            (model, (1..=PROMPT).map(|id| id % vocab).collect())
+        }
+        (text, ids) => model.prompt(&PromptArgs {
+            prompt: text.clone(),
+            file: None,
+            prompt_tokens: ids.clone(),
+        })?,
+    };
+    let mut session = model.session(&engine)?;
+    let planned = plan::make(&mut session)?.decode_tok_s;
+    drop(session);
+    let (mut valid, mut void) = (Vec::new(), 0);
+    let mut last = None;
+    while valid.len() < VALID && valid.len() + void < RUNS_MAX {
+        let report = once(&model, &engine, &prompt, options.count)?;
+        let number = valid.len() + void + 1;
+        let _ = writeln!(std::io::stderr(), "run {number}: {}", line(&report));
+        if report.is_void {
+            void += 1;
+            last = Some(report);
+        } else {
+            valid.push(report);
+        }
+    }
+    let any = valid.last().or(last.as_ref()).expect("a run was made");
+    let report = summary(any, &valid, void, planned);
+    print(options.json, &report, || table(&report).render(width()))
+}
+
+/// One run, as `larder run` makes it.
+fn once(
+    model: &OpenModel,
+    engine: &SessionOptions,
+    prompt: &[u32],
+    count: usize,
+) -> Result<RunReport, CliError> {
+    let mut session = model.session(engine)?;
+    let mut probes = Probes::begin(&mut session)?;
+    let start = Instant::now();
+    let generate = GenerateOptions {
+        prompt,
+        count,
+        stop: &[],
+    };
+    let pick = |logits: &mut [f32]| Ok(argmax(logits));
+    let made = session.generate(&generate, pick, |_| true)?;
+    let peak = resident_bytes();
+    probes.end(&mut session, start.elapsed())?;
+    Ok(RunReport::new(
+        &session,
+        prompt.len(),
+        &made,
+        None,
+        &probes,
+        peak,
+    ))
+}
+
+/// What one run came to.
+fn line(report: &RunReport) -> String {
+    let speed = or_dash(report.decode_tok_s, tok_s);
+    let links = report.link_mb_s.iter().filter(|(_, rate)| **rate > 0.0);
+    let links = links.map(|(path, mb_s)| format!("{path} {}", rate(mb_s * 1e6)));
+    let told: Vec<String> = [speed].into_iter().chain(links).collect();
+    let void = if report.is_void {
+        ", void: a link changed by more than a tenth"
+    } else {
+        ""
+    };
+    told.join(", ") + void
+}
+
+/// The figures of `valid`; what no run changes comes from `any`.
+fn summary(any: &RunReport, valid: &[RunReport], void: usize, planned: f64) -> SpeedReport {
+    let spread =
+        |figure: fn(&RunReport) -> Option<f64>| Spread::of(valid.iter().filter_map(figure));
+    let decode_tok_s = spread(|run| run.decode_tok_s);
+    let links = any.link_mb_s.keys().filter_map(|path| {
+        let rates = valid.iter().filter_map(|run| run.link_mb_s.get(path));
+        Some((path.clone(), Spread::of(rates.copied())?))
+    });
+    SpeedReport {
+        prompt_tokens: any.prompt_tokens,
+        tokens: any.tokens.len(),
+        valid_runs: valid.len(),
+        void_runs: void,
+        ttft_ms: spread(|run| Some(run.ttft_ms)),
+        prefill_tok_s: spread(|run| Some(run.prefill_tok_s)),
+        decode_tok_s,
+        plan_tok_s: planned,
+        of_plan: decode_tok_s.map(|speed| speed.median / planned),
+        bound_tok_s: spread(|run| Some(run.bound_tok_s)),
+        of_bound: spread(|run| run.of_bound),
+        fast_bytes: valid
+            .iter()
+            .map(|run| run.fast_bytes)
+            .max()
+            .unwrap_or(any.fast_bytes),
+        peak_bytes: valid
+            .iter()
+            .map(|run| run.peak_bytes)
+            .max()
+            .unwrap_or(any.peak_bytes),
+        link_mb_s: links.collect(),
+        link_busy: spread(|run| run.link_busy),
+        bytes_over_need: spread(|run| run.bytes_over_need),
+        stall_ms: spread(|run| Some(run.stall_ms)),
+        backend: any.backend.clone(),
+        cpu: any.cpu.clone(),
+        notes: any.notes.clone(),
+    }
+}
+
+/// Median, and lowest and highest behind it, whose unit is not said twice if it is the same.
+fn shown(spread: Option<Spread>, show: impl Fn(f64) -> String) -> String {
+    or_dash(spread, |spread| {
+        let each = [spread.median, spread.lowest, spread.highest];
+        let [median, lowest, highest] = each.map(show);
+        let unit = median.split_once(' ').map_or("", |(_, unit)| unit);
+        let bare = |text: &str| text.strip_suffix(unit).map(|text| text.trim().to_owned());
+        match (bare(&lowest), bare(&highest)) {
+            (Some(lowest), Some(highest)) => format!("{median} ({lowest} to {highest})"),
+            _ => format!("{median} ({lowest} to {highest})"),
+        }
+    })
+}
+
+fn table(report: &SpeedReport) -> Table {
+    let mut table = Table::default();
+    let SpeedReport {
+        valid_runs,
+        void_runs,
+        ..
+    } = report;
+    table.row(
+        "runs",
+        format!("{valid_runs} valid, {void_runs} void; the median, and lowest to highest"),
+    );
+    let prompt = shown(report.prefill_tok_s, tok_s);
+    table.row(
+        "prompt",
+        format!("{} tokens, {prompt}", report.prompt_tokens),
+    );
+    table.row("first token", shown(report.ttft_ms, time));
+    let decode = shown(report.decode_tok_s, tok_s);
+    table.row("decode", format!("{} tokens, {decode}", report.tokens));
+    table.row(
+        "of plan",
+        format!(
+            "{} of {} expected",
+            or_dash(report.of_plan, share),
+            tok_s(report.plan_tok_s)
+        ),
+    );
+    table.row("bound", shown(report.bound_tok_s, tok_s));
+    table.row("of bound", shown(report.of_bound, share));
+    table.row("fast tier", memory(report.fast_bytes));
+    table.row("memory peak", memory(report.peak_bytes));
+    for (path, spread) in &report.link_mb_s {
+        if spread.highest > 0.0 {
+            let link = shown(Some(*spread), |mb_s| rate(mb_s * 1e6));
+            table.row(path, format!("{link} while decoding"));
+        }
+    }
+    table.row("link busy", shown(report.link_busy, share));
+    table.row("over need", shown(report.bytes_over_need, share));
+    table.row("stall", shown(report.stall_ms, time));
+    table.row("backend", format!("{} ({})", report.backend, report.cpu));
+    for note in &report.notes {
+        table.row("note", note.clone());
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_is_its_median_and_its_range() {
+        let spread = Spread::of([3.0, 1.0, 2.5].into_iter());
+        assert_eq!(shown(spread, share), "2.50 (1.00 to 3.00)");
+        assert_eq!(shown(spread, tok_s), "2.50 tok/s (1.00 to 3.00)");
+        let wide = Spread::of([1e9, 9e8, 2e9].into_iter());
+        let said = shown(wide, rate);
+        assert_eq!(said, "1.00 GB/s (900.0 MB/s to 2.00 GB/s)");
+        assert_eq!(shown(Spread::of([].into_iter()), share), "-");
+    }
+}

@@ -1,0 +1,87 @@
+//! What a step will bring in over each path, with every block where the layout puts it.
+
+use crate::session::Session;
+use larder_pool::units::BlockId;
+
+/// Bytes that a decode step brings in, for each path of [`Session::inward`].
+#[derive(Clone, Debug)]
+pub struct Forecast {
+    /// Blocks of every step that do not stay, and KV that has left.
+    pub streamed: Vec<f64>,
+    /// Experts that are not there when they are picked, every expert as likely as any other.
+    pub missed: Vec<f64>,
+}
+
+impl Session {
+    /// Of a step behind `tokens` tokens. What is homed is taken to be at home.
+    pub fn forecast(&self, tokens: usize) -> Forecast {
+        let border = self.layout.kv_border(tokens, 0);
+        let dense = self.manifest.program.dense_blocks();
+        let mut streamed = vec![0.0; self.inward().len()];
+        for index in (0..dense).filter(|&index| !self.layout.is_fixed(index, border)) {
+            self.add(&mut streamed, index, 1.0);
+        }
+        if let Some(bytes) = streamed.get_mut(self.home_at(0)) {
+            *bytes += self.kv_away(tokens) as f64;
+        }
+        let mut missed = vec![0.0; streamed.len()];
+        let (frames, picked) = self.layout.experts.map_or((0, 0), |area| {
+            (area.frames_below(border), self.picks_of_step())
+        });
+        let count = self.manifest.blocks.len() - dense;
+        // A cache that a step's own picks fill holds nothing of the step before.
+        let share = if frames < picked {
+            1.0
+        } else {
+            1.0 - (frames as f64 / count.max(1) as f64).min(1.0)
+        };
+        for index in dense..self.manifest.blocks.len() {
+            self.add(&mut missed, index, share * picked as f64 / count as f64);
+        }
+        Forecast { streamed, missed }
+    }
+
+    /// Experts that a step of one row asks for on all layers.
+    fn picks_of_step(&self) -> usize {
+        let manifest = &self.manifest;
+        let picked = manifest.step_bytes() - manifest.dense_bytes();
+        picked.checked_div(manifest.expert_bytes()).unwrap_or(0) as usize
+    }
+
+    /// Bytes of KV slices that stream for a step behind `tokens` tokens.
+    fn kv_away(&self, tokens: usize) -> u64 {
+        let kv = &self.layout.needs().kv;
+        let (slices, frames) = (kv.blocks_for(tokens) * kv.layers, self.layout.kv_frames(0));
+        if slices <= frames || self.homes.list.is_empty() {
+            return 0;
+        }
+        let stay = frames - self.layout.stream_frames(frames, 1);
+        slices.saturating_sub(stay) as u64 * kv.frame_bytes()
+    }
+
+    /// Adds `share` of block `index` to the path that it comes over; replicas are read alike.
+    fn add(&self, bytes: &mut [f64], index: usize, share: f64) {
+        let block = BlockId::new(index as u32);
+        let whole = self.manifest.blocks[index].spec.extent_bytes() as f64 * share;
+        match self.stager.supply().home_given(block) {
+            Some(home) => bytes[self.home_at(home)] += whole,
+            None => {
+                for origin in &mut bytes[..self.origins] {
+                    *origin += whole / self.origins as f64;
+                }
+            }
+        }
+    }
+
+    /// Place of home `n` among the paths; one that shares the link of the model is its origin.
+    fn home_at(&self, n: usize) -> usize {
+        let Some(home) = self.homes.list.get(n) else {
+            return usize::MAX;
+        };
+        let inward = self.inward();
+        inward
+            .iter()
+            .position(|path| path.path == home.read)
+            .unwrap_or(0)
+    }
+}
