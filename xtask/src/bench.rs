@@ -28,7 +28,7 @@ pub(crate) struct Args {
 }
 
 /// No case starts after this.
-const LONG: Duration = Duration::from_secs(27 * 60);
+const LONG: Duration = Duration::from_mins(27);
 /// Tokens that every run has room for.
 const CONTEXT: &str = "1024";
 /// Memory of the node, and size of the spill folder.

@@ -329,6 +329,16 @@ impl RunReport {
         }
     }
 
+    fn loss_rows(&self, table: &mut Table) {
+        if self.recomputed_tokens > 0 {
+            let tokens = self.recomputed_tokens;
+            table.row(
+                "computed again",
+                format!("{tokens} tokens, lost with their home"),
+            );
+        }
+    }
+
     /// The table at the end of a run.
     pub(super) fn table(&self, budget: u64, weights: u64) -> String {
         let mut table = Table::default();
@@ -344,13 +354,7 @@ impl RunReport {
                 }
             ),
         );
-        if self.recomputed_tokens > 0 {
-            let tokens = self.recomputed_tokens;
-            table.row(
-                "computed again",
-                format!("{tokens} tokens, lost with their home"),
-            );
-        }
+        self.loss_rows(&mut table);
         self.node_rows(&mut table);
         table.row("first token", time(self.ttft_ms));
         table.row(

@@ -194,7 +194,8 @@ fn experts(world: &mut World<'_>, pending: &mut Pending, layer: usize) -> Result
     } else {
         Vec::new()
     };
-    world.stager.experts().0.begin(&picks);
+    let end = program.expert(layer + 1, 0);
+    world.stager.experts().0.begin(&picks, end);
     world.stager.experts().0.guess(guesses);
     loop {
         world.timeline.mark();
