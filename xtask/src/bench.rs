@@ -22,9 +22,9 @@ pub(crate) struct Args {
     /// Runs only the cases whose name contains one of these words.
     names: Vec<String>,
 
-    /// Folder of the models, which are written there once.
-    #[arg(long, default_value = "target/bench")]
-    models: PathBuf,
+    /// Folder of the models, which are written there once [default: bench in the target folder]
+    #[arg(long)]
+    models: Option<PathBuf>,
 }
 
 /// No case starts after this.
@@ -39,7 +39,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let root = checkout::root()?;
     let bench = Bench {
         larder: release::build(&root)?,
-        models: root.join(&args.models),
+        models: match &args.models {
+            Some(models) => root.join(models),
+            None => checkout::target(&root).join("bench"),
+        },
     };
     let is_wanted = |case: &&Case| {
         args.names.is_empty()

@@ -2,10 +2,10 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::tally::Tally;
 
@@ -41,6 +41,29 @@ pub(crate) fn count(command: &mut Command, tally: &mut Tally) -> Result<()> {
     }
     let status = child.wait().with_context(|| format!("wait for {name}"))?;
     ensure_success(status, &name)
+}
+
+/// Builds the test `name` of larder in the checkout `root`; its path.
+pub(crate) fn test_binary(root: &Path, name: &str, target: Option<&Path>) -> Result<PathBuf> {
+    let mut cargo = command(root, &["test", "--locked", "--package", "larder"]);
+    cargo
+        .args(["--test", name, "--no-run"])
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit());
+    if let Some(target) = target {
+        cargo.env("CARGO_TARGET_DIR", target);
+    }
+    let output = cargo.output().context("start cargo")?;
+    ensure!(output.status.success(), "the test {name} does not build");
+    let named = format!("\"name\":\"{name}\"");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = lines
+        .lines()
+        .find(|line| line.contains("\"kind\":[\"test\"]") && line.contains(&named));
+    let path = line.and_then(|line| line.split_once("\"executable\":\""));
+    let path = path.and_then(|(_, rest)| rest.split_once('"'));
+    let (path, _) = path.with_context(|| format!("cargo names no executable of {name}"))?;
+    Ok(PathBuf::from(path))
 }
 
 fn ensure_success(status: ExitStatus, what: &str) -> Result<()> {

@@ -17,6 +17,12 @@ pub(crate) fn root() -> Result<PathBuf> {
     Ok(root.to_path_buf())
 }
 
+/// The folder of what is built from the checkout, and of what its tasks make.
+pub(crate) fn target(root: &Path) -> PathBuf {
+    let given = std::env::var_os("CARGO_TARGET_DIR");
+    given.map_or_else(|| root.join("target"), |given| root.join(given))
+}
+
 /// Paths of all files that git tracks or would add, relative to `root`, sorted.
 pub(crate) fn files(root: &Path) -> Result<Vec<String>> {
     let sh = Shell::new().context("open a shell")?;

@@ -26,6 +26,10 @@ pub(crate) struct Args {
     /// A model of random weights, 3.4 GB, in half of its size of memory, over unlimited links.
     #[arg(long)]
     big: bool,
+
+    /// Draws what each tier held and each path carried over the run into this file.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
 }
 
 const MODEL: &str = "engine/assets/larder-story-moe.gguf";
@@ -66,7 +70,11 @@ impl Scene {
     }
 
     fn big(root: &Path, kill: bool) -> Result<Self> {
-        let model = root.join("target/demo/llama-3b.gguf");
+        let model = checkout::target(root).join("demo/llama-3b.gguf");
+        if !model.exists() {
+            let path = model.display();
+            println!("Writing a model of 3.4 GB to {path}; it stays there for the next time.");
+        }
         synth::ensure_model("llama-3b", ValueType::Q8_0, &model)?;
         let weights = std::fs::metadata(&model).context("the model")?.len();
         Ok(Self {
@@ -86,6 +94,17 @@ impl Scene {
             ],
             kill,
         })
+    }
+
+    /// Arguments that say where the engine has its bytes.
+    fn engine(&self, nodes: &[Node]) -> Vec<String> {
+        let spill = format!("nvme=spill,{}", self.spill);
+        let tiers = nodes.iter().map(Node::tier);
+        let mut engine = vec!["--fast".to_owned(), self.fast.to_string()];
+        for tier in [spill].into_iter().chain(tiers) {
+            engine.extend(["--tier".to_owned(), tier + self.limit]);
+        }
+        engine
     }
 
     /// What will happen, in three lines.
@@ -113,6 +132,7 @@ impl Scene {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let root = checkout::root()?;
+    let plot = args.plot.as_deref().map(drawing).transpose()?;
     let larder = release::build(&root)?;
     let scene = if args.big {
         Scene::big(&root, args.kill)?
@@ -126,30 +146,30 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let name = scene.model.file_stem().and_then(|stem| stem.to_str());
     let name = format!("remote://{}", name.context("the model has a name")?);
     scene.announce();
-    let mut nodes = vec![Node::with_model(&larder, scene.node, model)?];
-    if scene.kill {
-        nodes.push(Node::with_model(&larder, scene.node, model)?);
-    }
+    let count = if scene.kill { 2 } else { 1 };
+    let nodes = (0..count).map(|_| Node::with_model(&larder, scene.node, model));
+    let mut nodes: Vec<Node> = nodes.collect::<Result<_>>()?;
     println!();
     // The engine works in a folder of its own, out of reach of the model.
-    let view = tempfile::tempdir_in(root.join("target")).context("a folder for the engine")?;
-    let mut tiers = vec![format!("nvme=spill,{}{}", scene.spill, scene.limit)];
-    tiers.extend(nodes.iter().map(|node| node.tier() + scene.limit));
-    let fast = scene.fast.to_string();
-    let mut engine = vec!["--fast", &fast];
-    engine.extend(tiers.iter().flat_map(|tier| ["--tier", tier]));
+    let view = tempfile::tempdir_in(checkout::target(&root)).context("a folder for the engine")?;
     let run = Run {
         larder: &larder,
         view: view.path(),
         scene: &scene,
     };
+    let mut engine = scene.engine(&nodes);
+    engine.extend(
+        plot.iter()
+            .flat_map(|path| ["--plot".to_owned(), path.clone()]),
+    );
+    let prompt = if args.big { "" } else { PROMPT };
     let mut shown = 0;
     let told = run.tell(&name, &engine, Stdio::inherit(), |piece| {
         let before = shown;
         shown += piece.len();
         let mut out = std::io::stdout();
-        if before == 0 && !args.big {
-            out.write_all(PROMPT.as_bytes())?;
+        if before == 0 {
+            out.write_all(prompt.as_bytes())?;
         }
         out.write_all(piece)?;
         out.flush()?;
@@ -163,13 +183,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         !scene.kill || nodes.len() == 1,
         "the text ended before a node was killed"
     );
+    // The file itself may need the memory that they lend.
+    drop(nodes);
     let free = run.tell(model, &[], Stdio::null(), |_| Ok(()))?;
     ensure!(
         told == free,
         "the budget changed the text; without it:\n{free}"
     );
     println!("The text from the file, without a budget, is the same, token for token.");
+    if let Some(path) = plot {
+        println!("What each tier held and each path carried is drawn in {path}.");
+    }
     Ok(())
+}
+
+/// The path of a drawing from the root, because the engine has a folder of its own.
+fn drawing(path: &Path) -> Result<String> {
+    let path = std::path::absolute(path).context("--plot")?;
+    let folder = path.parent().context("--plot names no file")?;
+    ensure!(folder.is_dir(), "--plot: {} is no folder", folder.display());
+    let path = path.into_os_string().into_string();
+    path.map_err(|_| anyhow::anyhow!("--plot: the path is no text"))
 }
 
 /// A run of the engine.
@@ -184,7 +218,7 @@ impl Run<'_> {
     fn tell(
         &self,
         model: &str,
-        engine: &[&str],
+        engine: &[String],
         report: Stdio,
         mut show: impl FnMut(&[u8]) -> std::io::Result<()>,
     ) -> Result<String> {

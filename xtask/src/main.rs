@@ -31,6 +31,7 @@ mod node;
 mod release;
 
 mod bench;
+mod budget;
 mod demo;
 
 use std::process::ExitCode;
@@ -67,6 +68,8 @@ enum Task {
     Demo(demo::Args),
     /// Measures every speed of docs/PERFORMANCE.md beside its limit; needs 16 GB of disk.
     Bench(bench::Args),
+    /// Proves that budgets are kept and used: runs inside memory cgroups that hold no more.
+    Budget(budget::Args),
     /// Checks the house rules: sizes, arrows, unsafe fences, names and documents.
     Tidy,
     /// Simulates the store with faults, or runs the mutations that this must catch.
@@ -102,6 +105,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Confine(args) => ordinary::confine(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Budget(args) => budget::run(&args),
         Task::Tidy => tidy::run(),
         Task::Sim(args) => sim::run(&args),
         Task::Bpf(args) => bpf::run(&args),

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::checkout;
+
 /// Builds it; its path.
 pub(crate) fn build(root: &Path) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -17,5 +19,5 @@ pub(crate) fn build(root: &Path) -> Result<PathBuf> {
         status.success(),
         "cargo build: {status}; a C compiler is needed (apt install gcc)"
     );
-    Ok(root.join("target/release/larder"))
+    Ok(checkout::target(root).join("release/larder"))
 }

@@ -2,14 +2,14 @@
 
 mod seeded;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{checkout, mutate};
+use crate::{cargo, checkout, mutate};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -40,44 +40,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         (_, _, Some(faults)) => ["--faults".to_owned(), faults.to_string()],
         (seeds, _, _) => ["--seeds".to_owned(), seeds.unwrap_or(1000).to_string()],
     };
-    let binary = build(&root, None)?;
+    let binary = cargo::test_binary(&root, "simulation", None)?;
     let status = Command::new(binary).args(options).status();
     ensure!(
         status.context("start the simulation")?.success(),
         "the simulation failed"
     );
     Ok(())
-}
-
-/// Builds the simulation of a checkout; its path.
-fn build(root: &Path, target: Option<&Path>) -> Result<PathBuf> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .args([
-            "test",
-            "--locked",
-            "-p",
-            "larder",
-            "--test",
-            "simulation",
-            "--no-run",
-        ])
-        .arg("--message-format=json-render-diagnostics")
-        .current_dir(root)
-        .stderr(Stdio::inherit());
-    if let Some(target) = target {
-        cargo.env("CARGO_TARGET_DIR", target);
-    }
-    let output = cargo.output().context("start cargo")?;
-    ensure!(output.status.success(), "the simulation does not build");
-    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = lines.lines().find(|line| {
-        line.contains("\"kind\":[\"test\"]") && line.contains("\"name\":\"simulation\"")
-    });
-    let path = line.and_then(|line| line.split_once("\"executable\":\""));
-    let path = path.and_then(|(_, rest)| rest.split_once('"'));
-    let (path, _) = path.context("cargo names no executable of the simulation")?;
-    Ok(PathBuf::from(path))
 }
 
 /// What became of a mutation.
@@ -91,12 +60,12 @@ struct Caught {
 /// Builds the mutated copy once and runs each mutation until it is caught.
 pub(crate) fn mutations(root: &Path) -> Result<()> {
     let edits = mutate::list(root)?;
-    let folder = seeded::target(root).join("mutants");
+    let folder = checkout::target(root).join("mutants");
     let (tree, target) = (folder.join("tree"), folder.join("target"));
     let start = Instant::now();
     mutate::make(root, &tree, &edits)?;
-    seeded::seed(&seeded::target(root), &target)?;
-    let binary = build(&tree, Some(&target))?;
+    seeded::seed(&checkout::target(root), &target)?;
+    let binary = cargo::test_binary(&tree, "simulation", Some(&target))?;
     let built = start.elapsed().as_secs_f64();
     let most = edits.iter().map(|edit| edit.seeds).max().unwrap_or(0);
     sound(&binary, most)?;

@@ -1,7 +1,7 @@
 //! A build folder that begins with the dependencies that another one has built already.
 
 use std::fs::{self, File, FileTimes};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -10,12 +10,6 @@ const OURS: [&str; 5] = ["larder", "liblarder", "xtask", "libxtask", "simulation
 
 /// Files at least this long are linked, the others copied: cargo writes into small ones.
 const LINKED: u64 = 64 << 10;
-
-/// The build folder of the checkout.
-pub(crate) fn target(root: &Path) -> PathBuf {
-    let given = std::env::var_os("CARGO_TARGET_DIR");
-    given.map_or_else(|| root.join("target"), |given| root.join(given))
-}
 
 /// Gives `target` what `from` has of dependencies, unless it has been used before.
 pub(crate) fn seed(from: &Path, target: &Path) -> Result<()> {
