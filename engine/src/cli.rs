@@ -6,6 +6,7 @@ mod error;
 mod chart;
 mod size;
 mod table;
+mod words;
 mod tier;
 
 mod options;

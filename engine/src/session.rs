@@ -327,9 +327,10 @@ impl Session {
 
     /// The tiers and paths, for a timeline.
     pub fn watched(&self) -> Watched {
-        let fast = (self.resolved.fast_name.to_owned(), Arc::clone(&self.space));
+        let (name, space) = (self.resolved.fast_name.to_owned(), &self.space);
         let homes = self.homes.list.iter();
-        let homes = homes.map(|home| (home.name.clone(), Arc::clone(&home.space)));
+        let homes = homes.map(|home| (home.name.clone(), home.bytes(), Arc::clone(&home.space)));
+        let fast = (name, space.len(), Arc::clone(space));
         Watched {
             spaces: [fast].into_iter().chain(homes).collect(),
             mover: Arc::clone(&self.mover),

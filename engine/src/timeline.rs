@@ -16,8 +16,8 @@ const LOOKS_MAX: usize = 2000;
 
 /// What is looked at.
 pub struct Watched {
-    /// Tiers by name.
-    pub spaces: Vec<(String, Arc<Space>)>,
+    /// Tiers by name, with what they can hold; none of a node that is not there yet.
+    pub spaces: Vec<(String, u64, Arc<Space>)>,
     pub mover: Arc<Mover>,
 }
 
@@ -54,7 +54,7 @@ impl Watched {
         let paths = (0..self.mover.paths().len()).map(PathId::new);
         Look {
             seconds: start.elapsed().as_secs_f64(),
-            held: spaces.map(|(_, space)| space.used_bytes()).collect(),
+            held: spaces.map(|(_, _, space)| space.used_bytes()).collect(),
             moved: paths
                 .map(|path| self.mover.counters(path).bytes.load(Ordering::Relaxed))
                 .collect(),
@@ -85,7 +85,7 @@ impl Watched {
         let paths = self.mover.paths().iter();
         Timeline {
             tiers: spaces
-                .map(|(name, space)| (name.clone(), space.len()))
+                .map(|(name, bytes, _)| (name.clone(), *bytes))
                 .collect(),
             paths: paths.map(|path| path.name.clone()).collect(),
             looks,

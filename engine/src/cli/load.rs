@@ -46,7 +46,7 @@ pub(super) fn load(options: &LoadOptions) -> Result<(), CliError> {
     };
     for client in clients {
         let objects = manifest.blocks.len() as u64;
-        let mut progress = Progress::new("load", objects, false);
+        let mut progress = Progress::new(("load", "blocks"), objects, false);
         let step = |_| progress.step();
         let made = if manifest.is_packed {
             publish_packed(&options.model, &client, &report.name, step)?

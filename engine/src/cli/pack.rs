@@ -19,7 +19,7 @@ struct PackReport {
 pub(super) fn pack(options: &PackOptions) -> Result<(), CliError> {
     let container = Container::open(&options.model)?;
     let blocks = Manifest::from_container(&container)?.blocks.len();
-    let mut progress = Progress::new("pack", blocks as u64, false);
+    let mut progress = Progress::new(("pack", "blocks"), blocks as u64, false);
     let made = crate::pack::pack(&container, &options.into, |_| progress.step())?;
     drop(progress);
     let report = PackReport {

@@ -3,9 +3,10 @@
 use super::error::CliError;
 use super::options::PlanOptions;
 use super::prompt::OpenModel;
-use super::report::{Probes, demand, notes, path_bounds};
+use super::report::{Probes, demand, is_estimated, notes, path_bounds};
 use super::size::{memory, rate, speed};
 use super::table::{Table, print, width};
+use super::words::{bound, fast_tier};
 use crate::bound::{Bandwidth, Demand, PathBound};
 use crate::session::{Forecast, Session, SessionError};
 use serde::Serialize;
@@ -19,7 +20,7 @@ struct TierPlan {
     name: String,
     /// Bytes of the tier; none of an origin, which holds all.
     bytes: Option<u64>,
-    /// What will live there, largest first.
+    /// What will live there.
     holds: Vec<Held>,
 }
 
@@ -55,6 +56,8 @@ pub(super) struct PlanReport {
     pub(super) decode_tok_s: f64,
     bound_tok_s: f64,
     bound_by: String,
+    /// What sets the bound was not measured.
+    estimated: bool,
     notes: Vec<String>,
 }
 
@@ -106,6 +109,7 @@ pub(super) fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
             context.div_ceil(rows)
         },
         decode_tok_s: 1.0 / seconds,
+        estimated: is_estimated(&bound_by, &bounds, memory),
         bound_tok_s,
         bound_by,
         notes: notes(session),
@@ -159,6 +163,23 @@ impl TierPlan {
             holds: held.map(|&(what, bytes)| Held { what, bytes }).collect(),
         }
     }
+
+    /// Its size, and what it holds.
+    fn words(&self) -> String {
+        let holds = self.holds.iter();
+        let holds: Vec<String> = holds
+            .map(|held| format!("{} {}", memory(held.bytes), held.what))
+            .collect();
+        let holds = if holds.is_empty() {
+            "nothing".to_owned()
+        } else {
+            holds.join(", ")
+        };
+        match self.bytes {
+            Some(bytes) => format!("{}: {holds}", memory(bytes)),
+            None => holds,
+        }
+    }
 }
 
 /// Time of a step that reads `read` bytes of memory. What is known ahead comes while the step
@@ -188,33 +209,31 @@ fn missed_bytes(session: &Session, step: &Demand) -> f64 {
 
 fn table(report: &PlanReport) -> Table {
     let mut table = Table::default();
-    table.row("weights", memory(report.weight_bytes));
-    table.row(
-        "smallest fast tier",
-        format!(
-            "{} ({} bytes)",
-            memory(report.min_fast_bytes),
-            report.min_fast_bytes
-        ),
-    );
     table.row(
         "context",
         format!("{} tokens, KV in {}", report.context, report.kv_type),
     );
+    table.row(
+        "prompt",
+        match report.prefill_passes {
+            1 => "1 pass if it fills the context".to_owned(),
+            passes => format!("{passes} passes if it fills the context"),
+        },
+    );
+    table.row(
+        "decode",
+        format!("{}, expected", speed(report.decode_tok_s)),
+    );
+    let limit = speed(report.bound_tok_s);
+    table.row("bound", bound(&limit, &report.bound_by, report.estimated));
+    table.row(
+        "fast tier",
+        fast_tier(None, report.fast_bytes, report.weight_bytes),
+    );
+    let least = report.min_fast_bytes;
+    table.row("smallest", format!("{} ({least} bytes)", memory(least)));
     for tier in &report.tiers {
-        let holds = tier.holds.iter();
-        let holds: Vec<String> = holds
-            .map(|held| format!("{} {}", memory(held.bytes), held.what))
-            .collect();
-        let holds = if holds.is_empty() {
-            "nothing".to_owned()
-        } else {
-            holds.join(", ")
-        };
-        let size = tier
-            .bytes
-            .map_or(String::new(), |bytes| format!("{}: ", memory(bytes)));
-        table.row(&tier.name, format!("{size}{holds}"));
+        table.row(&tier.name, tier.words());
     }
     for path in &report.paths {
         let source = format!("{:?}", path.bandwidth.origin).to_lowercase();
@@ -222,18 +241,6 @@ fn table(report: &PlanReport) -> Table {
         let bytes = memory(path.bytes_per_token);
         table.row(&path.name, format!("{bytes} per token at {link}, {source}"));
     }
-    table.row(
-        "prefill passes",
-        format!("{} for a full context", report.prefill_passes),
-    );
-    table.row(
-        "decode",
-        format!("{}, expected", speed(report.decode_tok_s)),
-    );
-    table.row(
-        "bound",
-        format!("{} by {}", speed(report.bound_tok_s), report.bound_by),
-    );
     for note in &report.notes {
         table.row("note", note.clone());
     }

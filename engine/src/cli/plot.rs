@@ -58,7 +58,10 @@ fn svg(title: &str, timeline: &Timeline, first: f64) -> String {
         .map(|(at, (name, bytes))| {
             let looks = timeline.looks.iter();
             Line {
-                name: format!("{name} of {}", super::size::memory(*bytes)),
+                name: match bytes {
+                    0 => name.clone(),
+                    bytes => format!("{name} of {}", super::size::memory(*bytes)),
+                },
                 points: looks
                     .map(|look| (look.seconds, look.held[at] as f64))
                     .collect(),
@@ -166,7 +169,7 @@ mod tests {
             moved: vec![at * 2_000_000, 0],
         };
         let timeline = Timeline {
-            tiers: vec![("dram".to_owned(), 4 << 20), ("nvme".to_owned(), 1 << 30)],
+            tiers: vec![("dram".to_owned(), 4 << 20), ("nvme".to_owned(), 0)],
             paths: vec!["origin>dram".to_owned(), "dram>nvme".to_owned()],
             looks: (0..30).map(look).collect(),
         };
@@ -176,6 +179,7 @@ mod tests {
             "bytes in use, MiB",
             "bandwidth, MB/s",
             "dram of 4.0 MiB",
+            ">nvme<",
             "origin&gt;dram",
             "seconds since the start",
             "first token",

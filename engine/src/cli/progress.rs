@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 /// Nothing is shown before this time has passed, and plain lines are this far apart.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
-/// Progress of `total` tokens.
+/// Progress of `total` things.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     is_plain: bool,
     what: &'static str,
+    unit: &'static str,
     total: u64,
     done: u64,
     said: Instant,
@@ -19,7 +20,11 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Shows nothing where standard output shows the work itself.
-    pub(super) fn new(what: &'static str, total: u64, is_shown_elsewhere: bool) -> Self {
+    pub(super) fn new(
+        (what, unit): (&'static str, &'static str),
+        total: u64,
+        is_shown_elsewhere: bool,
+    ) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let bar = (is_terminal && !is_shown_elsewhere).then(|| {
             let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec}")
@@ -33,6 +38,7 @@ impl Progress {
             // Lines between those of the work, wherever both are shown, would tear it apart.
             is_plain: !is_terminal && !is_shown_elsewhere,
             what,
+            unit,
             total,
             done: 0,
             said: Instant::now(),
@@ -47,9 +53,13 @@ impl Progress {
         } else if self.is_plain && self.said.elapsed() > PLAIN_EVERY {
             self.said = Instant::now();
             let Self {
-                what, done, total, ..
+                what,
+                unit,
+                done,
+                total,
+                ..
             } = self;
-            let _ = writeln!(std::io::stderr(), "{what}: {done} of {total} tokens");
+            let _ = writeln!(std::io::stderr(), "{what}: {done} of {total} {unit}");
         }
     }
 }

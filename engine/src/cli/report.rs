@@ -1,7 +1,8 @@
 //! The report of a run: the same numbers as one JSON object and as a table.
 
-use super::size::{memory, or_dash, rate, share, speed, time};
+use super::size::{memory, or_dash, share, speed, time};
 use super::table::{Table, width_of};
+use super::words::{bound, fast_tier, while_decoding};
 use crate::bound::replay::Record;
 use crate::bound::{Bandwidth, Demand, MEMORY, Origin, PathBound};
 use crate::session::{Generated, Inward, Session, SessionError};
@@ -126,7 +127,7 @@ pub(super) struct RunReport {
     #[serde(rename = "void")]
     pub(super) is_void: bool,
     pub(super) of_bound: Option<f64>,
-    of_optimum: Option<f64>,
+    pub(super) of_optimum: Option<f64>,
     pub(super) backend: String,
     pub(super) cpu: String,
     pub(super) notes: Vec<String>,
@@ -202,6 +203,15 @@ pub(super) fn notes(session: &Session) -> Vec<String> {
     notes
 }
 
+/// Whether a bound that `by` sets stands on what was not measured.
+pub(super) fn is_estimated(by: &str, paths: &[PathBound], memory: Bandwidth) -> bool {
+    if by == MEMORY {
+        return memory.origin == Origin::Estimated;
+    }
+    let mut paths = paths.iter();
+    paths.any(|path| path.bandwidth.origin == Origin::Estimated)
+}
+
 /// What nothing could beat, and what sets it.
 struct Bounds {
     tok_s: f64,
@@ -227,12 +237,7 @@ impl Bounds {
         let (optimum_tok_s, _) = step.bound(positions.clone(), &paths, memory);
         step.missed_bytes = lru;
         let (tok_s, by) = step.bound(positions.clone(), &paths, memory);
-        let is_estimated = if by == MEMORY {
-            memory.origin == Origin::Estimated
-        } else {
-            let mut paths = paths.iter();
-            paths.any(|path| path.bandwidth.origin == Origin::Estimated)
-        };
+        let is_estimated = is_estimated(&by, &paths, memory);
         let mut probed = paths.iter().enumerate();
         let is_void = by != MEMORY
             && probed.any(|(at, path)| {
@@ -365,34 +370,21 @@ impl RunReport {
                 or_dash(self.decode_tok_s, speed)
             ),
         );
-        let estimated = if self.estimated { ", estimated" } else { "" };
-        table.row(
-            "bound",
-            format!(
-                "{} by {}{estimated}",
-                speed(self.bound_tok_s),
-                self.bound_by
-            ),
-        );
+        let limit = speed(self.bound_tok_s);
+        table.row("bound", bound(&limit, &self.bound_by, self.estimated));
         table.row("of bound", or_dash(self.of_bound, share));
         if self.of_optimum != self.of_bound {
             table.row("of optimum", or_dash(self.of_optimum, share));
         }
         table.row(
             "fast tier",
-            format!(
-                "{} of {} for {} of weights",
-                memory(self.fast_bytes),
-                memory(budget),
-                memory(weights)
-            ),
+            fast_tier(Some(self.fast_bytes), budget, weights),
         );
         table.row("memory peak", memory(self.peak_bytes));
         for (path, bytes) in self.bytes_moved.iter().filter(|(_, bytes)| **bytes > 0) {
-            let link = self.link_mb_s.get(path).map_or(String::new(), |speed| {
-                format!(", {} while decoding", rate(speed * 1e6))
-            });
-            table.row(path, format!("{}{link}", memory(*bytes)));
+            let link = self.link_mb_s.get(path).copied().and_then(while_decoding);
+            let told = [Some(memory(*bytes)), link].into_iter().flatten();
+            table.row(path, told.collect::<Vec<_>>().join(", "));
         }
         table.row("link busy", or_dash(self.link_busy, share));
         table.row("over need", or_dash(self.bytes_over_need, share));

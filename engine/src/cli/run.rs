@@ -5,7 +5,7 @@ use super::options::RunOptions;
 use super::progress::Progress;
 use super::prompt::OpenModel;
 use super::report::{Probes, RunReport};
-use super::size::memory;
+use super::words::headline;
 use super::{plot, trace};
 use crate::heat::Heat;
 use crate::sample::Sampler;
@@ -34,7 +34,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     }
     session.set_heat(Heat::claim(&Pins::new(DEFAULT_ROOT), &model.manifest));
     if !options.json {
-        let _ = writeln!(std::io::stderr(), "{}", headline(options, &session));
+        let _ = writeln!(std::io::stderr(), "{}", headline(&options.model, &session));
     }
     let mut probes = Probes::begin(&mut session)?;
     let start = Instant::now();
@@ -80,21 +80,9 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     }
     if let Some((path, timeline)) = options.plot.as_ref().zip(timeline) {
         let first = made.first_token.as_secs_f64();
-        plot::write(path, &headline(options, &session), &timeline, first)?;
+        plot::write(path, &headline(&options.model, &session), &timeline, first)?;
     }
     Ok(session.close()?)
-}
-
-/// What runs, in one line.
-fn headline(options: &RunOptions, session: &Session) -> String {
-    let resolved = session.resolved();
-    format!(
-        "{}: {} in a fast tier of {}, context {}",
-        options.model.display(),
-        memory(session.manifest().weight_bytes()),
-        memory(resolved.budget),
-        resolved.context
-    )
 }
 
 fn print(
@@ -146,7 +134,7 @@ impl<'a> Output<'a> {
                 .map(|tokenizer| tokenizer.stream(is_start)),
             text: String::new(),
             is_json: options.json,
-            progress: Progress::new("generate", options.count as u64, is_shown),
+            progress: Progress::new(("generate", "tokens"), options.count as u64, is_shown),
             count: 0,
             peak: 0,
         }

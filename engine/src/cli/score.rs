@@ -37,7 +37,7 @@ pub(super) fn score(options: &ScoreOptions) -> Result<(), CliError> {
         Some(path) => Some(NpyWriter::create(path, tokens.len(), vocab)?),
         None => None,
     };
-    let mut progress = Progress::new("score", tokens.len() as u64, false);
+    let mut progress = Progress::new(("score", "tokens"), tokens.len() as u64, false);
     let (mut sum, mut best) = (0.0, Vec::new());
     let mut failure = None;
     let outcome = session.score(&tokens, |position, logits| {

@@ -87,6 +87,7 @@ fn prove(args: &Args) -> Result<usize, String> {
             groups: 0,
         },
         broken: 0,
+        beside: None,
     };
     println!("{}", table::HEAD);
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
@@ -112,10 +113,13 @@ struct Proof<'a> {
     args: &'a Args,
     ground: Ground<'a>,
     broken: usize,
+    /// Least that a run of this model had beside its budget.
+    beside: Option<u64>,
 }
 
 impl Proof<'_> {
     fn subject(&mut self, subject: &Subject) -> Result<(), String> {
+        self.beside = None;
         let is_whole = self.args.is_table && self.args.models.is_empty();
         let settings = if is_whole {
             &SETTINGS[..]
@@ -145,7 +149,8 @@ impl Proof<'_> {
             let Some(bytes) = budget.bytes(&plan) else {
                 continue;
             };
-            let trial = self.ground.try_out(of, (budget, bytes), &free)?;
+            let mut trial = self.ground.try_out(of, (budget, bytes), &free)?;
+            trial.judge_beside(subject, &mut self.beside);
             self.show(of, budget.name(), &trial);
             middle = Some(trial).filter(|_| budget != Budget::All).or(middle);
         }

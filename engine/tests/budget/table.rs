@@ -20,7 +20,7 @@ pub(crate) fn row((subject, setting): (&Subject, Setting), share: &str, trial: &
     let of = |key: &str| report.and_then(|report| report[key].as_u64());
     let dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let used = of("fast_bytes").map(|fast| format!("{:.3}", fast as f64 / trial.budget as f64));
-    let beside = of("peak_bytes").map(|peak| mib(peak.saturating_sub(trial.budget)));
+    let beside = trial.beside().map(mib);
     let counted = outcome.counted;
     let counts = counted.map(|counted| format!("{}, {}", counted.hits, counted.kills));
     let peak = counted.and_then(|counted| counted.peak).map(mib);

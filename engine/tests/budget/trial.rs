@@ -11,6 +11,9 @@ const BESIDE: u64 = 200 << 20;
 /// From this size on a budget is used to this share; below, all but a block.
 const SHARED_FROM: u64 = 256 << 20;
 const SHARE: f64 = 0.97;
+/// What stands beside the budget is the same for every budget and context, save this: a quarter of
+/// the weights, but no less and no more than these bytes.
+const GROWTH: (u64, u64) = (4 << 20, 32 << 20);
 
 /// A run that was made.
 #[derive(Clone, Debug)]
@@ -151,6 +154,26 @@ fn judge_use(report: &Value, subject: &Subject, (share, budget): (Budget, u64)) 
         broken.push(format!("fast_bytes {fast} is less than {least}"));
     }
     broken
+}
+
+impl Trial {
+    /// Bytes that the process had of its own beside its budget.
+    pub(crate) fn beside(&self) -> Option<u64> {
+        let peak = self.outcome.report.as_ref()?["peak_bytes"].as_u64()?;
+        Some(peak.saturating_sub(self.budget))
+    }
+
+    /// Holds what stands beside the budget against the least of the runs so far of `subject`.
+    pub(crate) fn judge_beside(&mut self, subject: &Subject, least: &mut Option<u64>) {
+        let Some(beside) = self.beside() else { return };
+        let first = *least.get_or_insert(beside);
+        *least = Some(first.min(beside));
+        let growth = (subject.weight_bytes / 4).clamp(GROWTH.0, GROWTH.1);
+        if beside > first + growth {
+            let told = format!("{beside} bytes beside the budget, {first} beside another");
+            self.broken.push(told);
+        }
+    }
 }
 
 /// Whether a run says that its files are read through the page cache.

@@ -11,8 +11,11 @@ use crate::cli::prompt::OpenModel;
 use crate::cli::report::{Probes, RunReport};
 use crate::cli::size::{memory, or_dash, rate, share, speed as tok_s, time};
 use crate::cli::table::{Table, print, width};
+use crate::cli::words::{bound, fast_tier, headline};
+use crate::heat::Heat;
 use crate::sample::argmax;
 use crate::session::{GenerateOptions, SessionOptions};
+use larder_ebpf::{DEFAULT_ROOT, Pins};
 use larder_pool::sys::limits::resident_bytes;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -62,7 +65,10 @@ struct SpeedReport {
     plan_tok_s: f64,
     of_plan: Option<f64>,
     bound_tok_s: Option<Spread>,
+    bound_by: String,
+    estimated: bool,
     of_bound: Option<Spread>,
+    of_optimum: Option<Spread>,
     fast_bytes: u64,
     peak_bytes: u64,
     link_mb_s: BTreeMap<String, Spread>,
@@ -90,6 +96,8 @@ pub(super) fn speed(path: &Path, options: &SpeedOptions) -> Result<(), CliError>
     };
     let mut session = model.session(&engine)?;
     let planned = plan::make(&mut session)?.decode_tok_s;
+    let _ = writeln!(std::io::stderr(), "{}", headline(path, &session));
+    let (weights, budget) = (model.manifest.weight_bytes(), session.resolved().budget);
     drop(session);
     let (mut valid, mut void) = (Vec::new(), 0);
     let mut last = None;
@@ -106,7 +114,8 @@ pub(super) fn speed(path: &Path, options: &SpeedOptions) -> Result<(), CliError>
     }
     let any = valid.last().or(last.as_ref()).expect("a run was made");
     let report = summary(any, &valid, void, planned);
-    print(options.json, &report, || table(&report).render(width()))
+    let table = || table(&report, budget, weights).render(width());
+    print(options.json, &report, table)
 }
 
 /// One run, as `larder run` makes it.
@@ -117,6 +126,7 @@ fn once(
     count: usize,
 ) -> Result<RunReport, CliError> {
     let mut session = model.session(engine)?;
+    session.set_heat(Heat::claim(&Pins::new(DEFAULT_ROOT), &model.manifest));
     let mut probes = Probes::begin(&mut session)?;
     let start = Instant::now();
     let generate = GenerateOptions {
@@ -172,7 +182,10 @@ fn summary(any: &RunReport, valid: &[RunReport], void: usize, planned: f64) -> S
         plan_tok_s: planned,
         of_plan: decode_tok_s.map(|speed| speed.median / planned),
         bound_tok_s: spread(|run| Some(run.bound_tok_s)),
+        bound_by: any.bound_by.clone(),
+        estimated: any.estimated,
         of_bound: spread(|run| run.of_bound),
+        of_optimum: spread(|run| run.of_optimum),
         fast_bytes: valid
             .iter()
             .map(|run| run.fast_bytes)
@@ -193,11 +206,15 @@ fn summary(any: &RunReport, valid: &[RunReport], void: usize, planned: f64) -> S
     }
 }
 
-/// Median, and lowest and highest behind it, whose unit is not said twice if it is the same.
+/// Median, and lowest and highest behind it if they differ, whose unit is not said twice if it is
+/// the same.
 fn shown(spread: Option<Spread>, show: impl Fn(f64) -> String) -> String {
     or_dash(spread, |spread| {
         let each = [spread.median, spread.lowest, spread.highest];
         let [median, lowest, highest] = each.map(show);
+        if lowest == highest {
+            return median;
+        }
         let unit = median.split_once(' ').map_or("", |(_, unit)| unit);
         let bare = |text: &str| text.strip_suffix(unit).map(|text| text.trim().to_owned());
         match (bare(&lowest), bare(&highest)) {
@@ -207,7 +224,7 @@ fn shown(spread: Option<Spread>, show: impl Fn(f64) -> String) -> String {
     })
 }
 
-fn table(report: &SpeedReport) -> Table {
+fn table(report: &SpeedReport, budget: u64, weights: u64) -> Table {
     let mut table = Table::default();
     let SpeedReport {
         valid_runs,
@@ -234,9 +251,14 @@ fn table(report: &SpeedReport) -> Table {
             tok_s(report.plan_tok_s)
         ),
     );
-    table.row("bound", shown(report.bound_tok_s, tok_s));
+    let limit = shown(report.bound_tok_s, tok_s);
+    table.row("bound", bound(&limit, &report.bound_by, report.estimated));
     table.row("of bound", shown(report.of_bound, share));
-    table.row("fast tier", memory(report.fast_bytes));
+    if report.of_optimum != report.of_bound {
+        table.row("of optimum", shown(report.of_optimum, share));
+    }
+    let used = Some(report.fast_bytes);
+    table.row("fast tier", fast_tier(used, budget, weights));
     table.row("memory peak", memory(report.peak_bytes));
     for (path, spread) in &report.link_mb_s {
         if spread.highest > 0.0 {
@@ -266,6 +288,8 @@ mod tests {
         let wide = Spread::of([1e9, 9e8, 2e9].into_iter());
         let said = shown(wide, rate);
         assert_eq!(said, "1.00 GB/s (900.0 MB/s to 2.00 GB/s)");
+        let same = Spread::of([2.0, 2.001].into_iter());
+        assert_eq!(shown(same, share), "2.00");
         assert_eq!(shown(Spread::of([].into_iter()), share), "-");
     }
 }
