@@ -1,5 +1,5 @@
-//! The reports of `run`, `plan` and `bench`, seen from outside: the same words in the same order, on
-//! wide and narrow terminals and in a pipe, all explained in the guide; and the drawing of a run.
+//! The reports of `run`, `plan` and `bench`, seen from outside: the same words in the same order,
+//! on terminals of any width and in a pipe, all explained in the guide; the drawing of a run.
 
 #![forbid(unsafe_code)]
 
