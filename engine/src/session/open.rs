@@ -44,7 +44,11 @@ impl Session {
         let layout = Layout::new(needs, resolved.budget)?;
         let needs = layout.needs().clone();
         let kernels = Kernels::new(options.isa, Arc::new(Pool::new(options.threads)))?;
-        let mapping = Mapping::new(layout.space_bytes)?;
+        let mapping = if options.shrinks() {
+            Mapping::that_shrinks(layout.space_bytes)?
+        } else {
+            Mapping::new(layout.space_bytes)?
+        };
         if let Some(node) = options.node {
             mapping.bind(node)?;
         }
@@ -100,6 +104,7 @@ impl Session {
             limits: tiers.limits,
             probed: vec![0; paths],
             shake: None,
+            pressure: None,
             heat: Heat::default(),
         };
         session.check_tiers(&[])?;
