@@ -83,8 +83,14 @@ fn what_is_missing_goes_at_once_and_it_stays_while_pressure_lasts() {
 #[test]
 fn stalls_ask_for_more_room_but_shrink_nothing_while_there_is_plenty() {
     let mut bench = Bench::new(Some(1 << 40));
-    assert!(!bench.later(TICK, Some(2 * MARGIN), 1.0), "others are short");
-    assert!(!bench.later(TICK, Some(2 * MARGIN - MIB), 0.05), "hardly any");
+    assert!(
+        !bench.later(TICK, Some(2 * MARGIN), 1.0),
+        "others are short"
+    );
+    assert!(
+        !bench.later(TICK, Some(2 * MARGIN - MIB), 0.05),
+        "hardly any"
+    );
     assert!(bench.later(TICK, Some(2 * MARGIN - MIB), 0.2));
     assert_eq!(bench.budget(), LIMITS.most - MIB);
 }
@@ -101,7 +107,10 @@ fn it_comes_back_in_steps_after_a_calm_time_and_not_into_the_margin() {
     assert_eq!(bench.budget(), low + MARGIN + 20 * MIB);
     assert!(!bench.later(STEP - TICK, plenty, 0.0), "one step at a time");
     // The room of the step is in use now.
-    assert!(!bench.later(STEP, Some(2 * MARGIN), 0.0), "the margin is not ours");
+    assert!(
+        !bench.later(STEP, Some(2 * MARGIN), 0.0),
+        "the margin is not ours"
+    );
     assert!(bench.later(STEP, Some(1 << 40), 0.0));
     assert_eq!(bench.budget(), LIMITS.most, "and no more than at the start");
     let under = bench.pressure.story().under;

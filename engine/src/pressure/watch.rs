@@ -140,7 +140,9 @@ fn own_cgroup(tree: &HostTree) -> Option<String> {
     if own.is_empty() {
         return None;
     }
-    let mut paths = TREES.iter().map(|root| format!("{root}/{own}/memory.pressure"));
+    let mut paths = TREES
+        .iter()
+        .map(|root| format!("{root}/{own}/memory.pressure"));
     paths.find(|path| tree.exists(path))
 }
 
@@ -207,7 +209,11 @@ mod tests {
         let note = gauge.note();
         assert!(note.contains(own) && note.contains(HOST), "{note}");
         let first = gauge.read();
-        assert_eq!(first.stalled, Duration::ZERO, "what was before does not count");
+        assert_eq!(
+            first.stalled,
+            Duration::ZERO,
+            "what was before does not count"
+        );
         assert!(first.room > Some(0));
         let later = CALM.replace("250000", "750000");
         fs::write(tree.path(own), later).expect("written");
