@@ -1,8 +1,8 @@
 //! Pressure on the memory of this host: how large the budget may be now.
 //!
-//! Others want memory too. If nothing gives way the kernel takes it: it swaps, reclaims, and at last
-//! kills, most likely us, because we hold the most. So some room is always left, and when it goes
-//! the budget goes first.
+//! Others want memory too. If nothing gives way the kernel takes it: it swaps, reclaims, and at
+//! last kills, most likely us, because we hold the most. So some room is always left, and when it
+//! goes the budget goes first.
 //!
 //! 1. *Calm*: the budget is what it was at the start.
 //! 2. *Pressed*: less room is left than the margin, or twice that while tasks are stalled for

@@ -144,6 +144,11 @@ fn who_watches_memory_says_what_came_of_it() {
             .to_string()
             .contains("--pressure does nothing")
     );
+    for (file, part) in [("/no/such", "/no/such: "), ("/dev/null", "no line 'some")] {
+        let pressure = format!("--pressure={file}");
+        let (code, error) = fails(&["run", text(&path), "-p", "x", &pressure]);
+        assert!(code == 2 && error.contains(part), "{error}");
+    }
 }
 
 #[test]
@@ -208,16 +213,6 @@ fn bad_use_is_told_from_failure() {
             vec!["inspect", env!("CARGO_MANIFEST_DIR")],
         ),
         (1, "vocabulary", vec!["detokenize", model, "99999"]),
-        (
-            2,
-            "/no/such: ",
-            vec!["run", model, "-p", "x", "--pressure=/no/such"],
-        ),
-        (
-            2,
-            "like /proc/pressure/memory",
-            vec!["run", model, "-p", "x", "--pressure=/dev/null"],
-        ),
     ] {
         let (found, error) = fails(&arguments);
         assert_eq!(found, code, "{arguments:?}: {error}");

@@ -1,10 +1,10 @@
 //! What the kernel says about memory.
 //!
 //! Room is the smaller of `MemAvailable` and what the memory cgroups around us leave. Stalls come
-//! from up to three places, and the worst of them counts: the probe `larder_reclaim`, whose counters
-//! are pinned by `larder heat start`; the pressure of our own cgroup; the pressure of the host. Each
-//! may be missing. Stalls alone shrink nothing while there is room: others may be short of memory
-//! in a cgroup that has nothing to do with us.
+//! from up to three places, and the worst of them counts: the probe `larder_reclaim`, whose
+//! counters are pinned by `larder heat start`; the pressure of our own cgroup; the pressure of the
+//! host. Each may be missing. Stalls alone shrink nothing while there is room: others may be short
+//! of memory in a cgroup that has nothing to do with us.
 
 use super::{Gauge, Reading};
 use crate::host::HostTree;

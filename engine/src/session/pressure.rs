@@ -9,6 +9,7 @@ use crate::kv::{KvError, Sequence};
 use crate::layout::BASE_ROWS;
 use crate::pressure::{Gauge, Limits, Pressure, Story};
 use larder_pool::clock::Clock;
+use larder_pool::sys::mapping::Mapping;
 use larder_pool::units::SLICE_TOKENS;
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ impl Session {
     /// The fast tier was opened for a budget that may shrink.
     pub fn may_shrink(&self) -> bool {
         let mapping = self.space.mapping();
-        mapping.is_some_and(|mapping| mapping.may_shrink())
+        mapping.is_some_and(Mapping::may_shrink)
     }
 
     /// From now on the budget follows what `gauge` reads, in the time of `clock`.

@@ -157,10 +157,7 @@ fn what_is_in_use_follows_the_budget_down_and_up() {
             }
             let after = *used.last().expect("60 steps");
             // Not every expert is asked for again in so few steps.
-            assert!(
-                after > least,
-                "{case}: {after} of {before}"
-            );
+            assert!(after > least, "{case}: {after} of {before}");
             let (story, lowest) = session.pressure().expect("watched");
             assert!((1..4).contains(&story.shrunk), "{case}: {story:?}");
             assert!(lowest < least, "{case}");
