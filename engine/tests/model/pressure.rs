@@ -132,10 +132,9 @@ fn what_is_in_use_follows_the_budget_down_and_up() {
             let frame = session.layout().needs().kv.frame_bytes();
             let least = session.layout().least_bytes() + frame;
             // One reading at the start, one for the prefill, then one for each token.
-            let script = |reading| match reading {
-                0..12 => (PLENTY, false),
-                12..30 => (Some(0), false),
-                _ => (PLENTY, false),
+            let script = |reading| {
+                let is_short = (12..30).contains(&reading);
+                (if is_short { Some(0) } else { PLENTY }, false)
             };
             watch(&mut session, Box::new(script));
             let space = Arc::clone(session.space());
