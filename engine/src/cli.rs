@@ -16,6 +16,7 @@ mod npy;
 mod progress;
 mod prompt;
 mod plot;
+mod pressure;
 mod report;
 mod trace;
 

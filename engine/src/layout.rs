@@ -14,6 +14,8 @@
 //! that leaves room for a token's picks and the KV that cannot be elsewhere, and equal frames for
 //! experts fill what is left up to the border. KV drives experts out, never those blocks.
 
+mod held;
+
 use crate::backend::work::WorkShape;
 use crate::kv::KvLayout;
 use larder_pool::units::{BlockId, GRANULE, SLICE_TOKENS};
@@ -48,6 +50,9 @@ pub struct Needs {
     pub kv: KvLayout,
     /// There is a lower tier for KV.
     pub kv_has_home: bool,
+    /// The budget may shrink, so there is a ring even where everything fits: memory that nobody
+    /// touches costs nothing.
+    pub keeps_ring: bool,
     /// Longest context, in tokens.
     pub context: usize,
     /// Bytes of one embedding row.
@@ -129,6 +134,8 @@ pub struct Layout {
     fixed_start: u64,
     /// The fixed set ends here at the latest.
     fixed_limit: u64,
+    /// Bytes between weights and KV that nobody may have for now.
+    held_back: u64,
 }
 
 impl Needs {
@@ -226,13 +233,19 @@ impl Layout {
                 min_fast_bytes,
             });
         }
-        let space_bytes = (budget / GRANULE * GRANULE).min(needs.max_useful_bytes());
+        let budget = budget / GRANULE * GRANULE;
+        let mut space_bytes = budget.min(needs.max_useful_bytes());
         let ring_start = needs.work_bytes(BASE_ROWS, BASE_ROWS);
         let frame_bytes = needs.frame_bytes();
+        let keeps_ring = needs.keeps_ring && needs.experts.is_none();
+        if keeps_ring {
+            let ring = frames(&needs, space_bytes, frame_bytes) * frame_bytes;
+            space_bytes = budget.min(needs.max_useful_bytes() + ring);
+        }
         let rows = RESIDENT_ROWS_MIN.min(needs.context);
         let beside = needs.kv_bytes() + needs.work_bytes(rows, rows);
         let streams = match needs.experts {
-            None => ring_start + needs.dense_bytes() + beside > space_bytes,
+            None => keeps_ring || ring_start + needs.dense_bytes() + beside > space_bytes,
             Some(experts) => {
                 let experts = experts.good_bytes().min(experts.bytes());
                 let least = needs.kv_least() + experts;
@@ -263,6 +276,7 @@ impl Layout {
             needs,
             fixed_start,
             fixed_limit: u64::MAX,
+            held_back: 0,
         };
         layout.place_experts();
         Ok(layout)
@@ -333,8 +347,20 @@ impl Layout {
 
     /// Slices that fit above `work` bytes of prefill buffers.
     pub fn kv_frames(&self, work: u64) -> usize {
-        let room = self.space_bytes.saturating_sub(self.kv_floor(work));
+        // KV that has no home stays: what is held back is the weights' alone.
+        let held = if self.needs.kv_has_home {
+            self.held_back
+        } else {
+            0
+        };
+        let room = self.space_bytes.saturating_sub(self.kv_floor(work) + held);
         (room / self.needs.kv.frame_bytes()) as usize
+    }
+
+    /// Bytes that KV of `tokens` tokens takes, with `work` bytes of prefill buffers below it.
+    fn kv_here(&self, tokens: usize, work: u64) -> u64 {
+        let most = self.kv_frames(work) as u64 * self.needs.kv.frame_bytes();
+        self.needs.kv.bytes_for(tokens).min(most)
     }
 
     /// Frames in which slices stream if KV takes `frames` frames and steps have `rows` rows at
@@ -345,11 +371,12 @@ impl Layout {
         good.min(frames / 8).min(left).max(STREAM_MIN as usize)
     }
 
-    /// Where KV of `tokens` tokens ends, coming from the top, with `work` bytes of prefill buffers
-    /// below it.
+    /// Where KV of `tokens` tokens, and what is held back below it, ends, coming from the top, with
+    /// `work` bytes of prefill buffers below that.
     pub fn kv_border(&self, tokens: usize, work: u64) -> u64 {
-        let most = self.kv_frames(work) as u64 * self.needs.kv.frame_bytes();
-        self.space_bytes - self.needs.kv.bytes_for(tokens).min(most)
+        let kv = self.space_bytes - self.kv_here(tokens, work);
+        let held = kv.saturating_sub(self.held_back);
+        held.max(self.kv_floor(work)).min(kv)
     }
 
     /// Rows of each prefill pass over a prompt of `tokens` tokens: those that bring the fewest
@@ -370,7 +397,7 @@ impl Layout {
             } else {
                 kv
             };
-            if self.kv_floor(work) + least > self.space_bytes {
+            if self.kv_floor(work) + least > self.space_bytes - self.held_back {
                 return None;
             }
             let border = self.kv_border(tokens, work) - work;
@@ -378,12 +405,13 @@ impl Layout {
             if self.frames == 0 && self.experts.is_none() && resident < weights {
                 return None;
             }
-            let away = kv - (self.space_bytes - self.kv_border(tokens, work));
+            let away = kv - self.kv_here(tokens, work);
             Some(weights + (passes - 1) * (weights - resident) + passes * away / 2)
         };
         let cost = |rows: usize| bytes(rows, self.needs.work_bytes(rows, logits.min(rows)));
         let free = self.kv_border(tokens, 0) - self.fixed_start;
-        let most = if self.frames == 0 && free >= weights {
+        let may_stay = self.frames == 0 || self.needs.keeps_ring;
+        let most = if may_stay && free >= weights {
             RESIDENT_ROWS
         } else {
             PREFILL_ROWS_MAX
@@ -438,6 +466,7 @@ mod tests {
             blocks,
             experts: None,
             kv_has_home: false,
+            keeps_ring: false,
             work: WorkShape::dense(64, 64, 32, 128, 512, 4, 128),
             kv: KvLayout {
                 layers: 2,

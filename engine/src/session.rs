@@ -5,6 +5,7 @@
 
 mod fast;
 mod shake;
+mod pressure;
 mod generate;
 mod nodes;
 mod prefix;
@@ -29,6 +30,7 @@ use crate::kv::kept::KvIndex;
 use crate::kv::{KvError, Sequence};
 use crate::layout::{Layout, TooSmall};
 use crate::manifest::Manifest;
+use crate::session::pressure::UnderPressure;
 use crate::session::shake::Shake;
 use crate::stager::Stager;
 use crate::timeline::Watched;
@@ -132,6 +134,8 @@ pub struct Session {
     /// Bytes that probes moved, by path id; no report counts them.
     probed: Vec<u64>,
     shake: Option<Shake>,
+    /// What may shrink the budget.
+    pressure: Option<UnderPressure>,
     heat: Heat,
 }
 
@@ -383,7 +387,8 @@ impl Session {
         let kv = self.layout.needs().kv.clone();
         let frames = self.layout.kv_frames(prefill.work_bytes);
         let fits = kv.blocks_for(tokens) * kv.layers <= frames;
-        let stays = fits && !starts_at_home;
+        // Under a budget that may shrink, any slice may have to go.
+        let stays = fits && !starts_at_home && self.pressure.is_none();
         let stream = if self.homes.list.is_empty() || stays {
             0
         } else {
@@ -397,8 +402,10 @@ impl Session {
     fn reserve(&mut self, sequence: &mut Sequence, tokens: usize) -> Result<(), KvError> {
         let blocks = self.layout.needs().kv.blocks_for(tokens);
         if sequence.blocks() < blocks {
-            self.stager.set_border(self.layout.kv_border(tokens, 0))?;
+            let border = self.layout.kv_border(tokens, 0);
+            self.stager.set_border(border)?;
             sequence.reserve(tokens)?;
+            self.give_back(border);
         }
         Ok(())
     }
@@ -427,6 +434,7 @@ impl Session {
     /// the permanent ones do.
     fn enter_prefill(&mut self, prefill: &Prefill) -> Result<Option<SetAside>, SessionError> {
         let bytes = prefill.work_bytes;
+        self.note_prefill(Some(*prefill));
         let top = self.layout.kv_border(prefill.tokens, bytes);
         self.stager.set_border(top - bytes)?;
         if bytes == 0 {
@@ -457,6 +465,7 @@ impl Session {
 
     /// Puts the permanent work buffers back.
     fn put_back(&mut self, aside: Option<SetAside>) {
+        self.note_prefill(None);
         if let Some(SetAside { work, gather }) = aside {
             drop(self.backend.set_work(work));
             drop(self.gatherer.set_extent(gather));
@@ -465,8 +474,8 @@ impl Session {
 
     /// The buffers of a prefill are gone: KV and weights grow into the room again.
     fn leave_prefill(&mut self, sequence: &mut Sequence, steps: u64) -> Result<(), KvError> {
+        self.layout.hold_back(0);
         sequence.plan(self.layout.kv_frames(0), steps)?;
-        let border = self.layout.kv_border(sequence.len(), 0);
-        Ok(self.stager.set_border(border)?)
+        self.follow_budget(sequence)
     }
 }

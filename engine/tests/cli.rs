@@ -124,6 +124,34 @@ fn the_report_has_its_fields() {
 }
 
 #[test]
+fn who_watches_memory_says_what_came_of_it() {
+    let path = story();
+    let base = ["run", text(&path), "-p", "Once", "-n", "4", "--json"];
+    let calm = json(&base);
+    assert!(calm["pressure"].is_null(), "{calm}");
+    let watched = json(&[&base[..], &["--pressure"]].concat());
+    assert_eq!(watched["tokens"], calm["tokens"]);
+    let notes = watched["notes"].to_string();
+    assert!(notes.contains("pressure by free memory"), "{notes}");
+    for key in ["shrunk", "lowest_bytes", "under_ms"] {
+        assert!(watched["pressure"][key].is_number(), "{key}: {watched}");
+    }
+    let device = ["--tier", "hbm=sim,4MiB", "--pressure"];
+    let device = json(&[&base[..], &device].concat());
+    assert!(device["pressure"].is_null(), "{device}");
+    assert!(
+        device["notes"]
+            .to_string()
+            .contains("--pressure does nothing")
+    );
+    for (file, part) in [("/no/such", "/no/such: "), ("/dev/null", "no line 'some")] {
+        let pressure = format!("--pressure={file}");
+        let (code, error) = fails(&["run", text(&path), "-p", "x", &pressure]);
+        assert!(code == 2 && error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn bad_use_is_told_from_failure() {
     let (tiny, model) = (asset("tiny/tiny-q8_0.gguf"), story());
     let (tiny, model) = (text(&tiny), text(&model));

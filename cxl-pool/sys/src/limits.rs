@@ -44,6 +44,9 @@ fn kib_field(text: &str, key: &str) -> u64 {
         .map_or(0, |kib| kib * 1024)
 }
 
+/// No machine has as many bytes.
+const LIMIT_NONE: u64 = 1 << 60;
+
 /// Room in the tightest memory cgroup on the way from this process to the root.
 fn cgroup_headroom() -> Option<u64> {
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -72,7 +75,11 @@ fn cgroup_headroom() -> Option<u64> {
                 let text = fs::read_to_string(folder.join(name)).ok()?;
                 text.trim().parse::<u64>().ok()
             };
-            if let (Some(limit), Some(used)) = (read(max), read(current)) {
+            // Version 1 writes a number where there is no limit; then nothing else is of interest.
+            let Some(limit) = read(max).filter(|&limit| limit < LIMIT_NONE) else {
+                continue;
+            };
+            if let Some(used) = read(current) {
                 let cache = reclaimable(&folder);
                 let room = limit.saturating_sub(used.saturating_sub(cache));
                 tightest = Some(tightest.map_or(room, |old| old.min(room)));

@@ -55,6 +55,8 @@ pub struct Mapping {
     /// Start and length of what the kernel mapped, with the slack that alignment needed.
     raw: (NonNull<libc::c_void>, usize),
     kind: PageKind,
+    /// Its pages may go back to the kernel one by one, so nobody may pin or register them.
+    may_shrink: bool,
 }
 
 // SAFETY: a mapping is plain memory; it hands out addresses only inside this crate, where slots
@@ -76,6 +78,26 @@ impl Mapping {
             mapping.len = len;
             return Ok(mapping);
         }
+        Self::transparent(len)
+    }
+
+    /// Maps `bytes` (more than zero) of memory whose pages can go back to the kernel while the
+    /// mapping stays: none of the hugetlb pool, which nobody else could use, and none that a
+    /// driver pins.
+    pub fn that_shrinks(bytes: u64) -> Result<Self, MapError> {
+        let len = bytes as usize;
+        assert!(len > 0, "a mapping has at least one byte");
+        let mut mapping = if len < HUGE_PAGE {
+            Self::map(len, 0, MapFlags::empty(), PageKind::Small)?
+        } else {
+            Self::transparent(len)?
+        };
+        mapping.may_shrink = true;
+        Ok(mapping)
+    }
+
+    /// Ordinary memory with huge pages asked for.
+    fn transparent(len: usize) -> Result<Self, MapError> {
         let mapping = Self::map(
             len,
             HUGE_PAGE,
@@ -117,6 +139,7 @@ impl Mapping {
             len,
             raw: (raw, raw_len),
             kind,
+            may_shrink: false,
         })
     }
 
@@ -167,6 +190,34 @@ impl Mapping {
 
     pub const fn kind(&self) -> PageKind {
         self.kind
+    }
+
+    /// Its pages may go back to the kernel one by one.
+    pub const fn may_shrink(&self) -> bool {
+        self.may_shrink
+    }
+
+    /// Gives the whole pages of `start .. start + len` back to the kernel; they are zero when they
+    /// are next touched. `false` if the mapping is not one that shrinks, or the kernel refuses.
+    ///
+    /// Source: madvise(2), `MADV_DONTNEED` on private anonymous memory.
+    ///
+    /// # Safety
+    /// The range is inside the mapping, and until the call returns nobody reads or writes it, in
+    /// this process or by an operation in flight, nor relies on what stands there.
+    pub(crate) unsafe fn give_back(&self, start: u64, len: u64) -> bool {
+        if !self.may_shrink || len == 0 {
+            return false;
+        }
+        let end = start.checked_add(len).expect("inside the mapping");
+        assert!(end <= self.len(), "inside the mapping");
+        // SAFETY: `start` < the length of the mapping, asserted above.
+        let first = unsafe { self.base.add(start as usize) };
+        // SAFETY: 1. the range is inside this mapping, which is ours, private and anonymous.
+        // 2. Nobody uses its bytes: the caller's promise. 3. No driver has pinned its pages, which
+        // would leave the driver with others than ours: `UringDriver` asks `may_shrink` first.
+        let outcome = unsafe { madvise(first.cast(), len as usize, MmapAdvise::MADV_DONTNEED) };
+        outcome.is_ok()
     }
 }
 

@@ -6,6 +6,8 @@
 //! a device has memory too, but none that this process may touch, save who plays the device: it
 //! has the [`DeviceKey`].
 
+mod give_back;
+
 use crate::mapping::Mapping;
 use crate::sync::Mutex;
 use std::collections::BTreeMap;

@@ -66,7 +66,10 @@ impl UringDriver {
     }
 
     fn register_memory(&mut self) -> io::Result<()> {
-        let Some(mapping) = self.memory.mapping() else {
+        // Registered pages are pinned: after one went back to the kernel, the ring would write to
+        // it and we would read another.
+        let mapping = self.memory.mapping();
+        let Some(mapping) = mapping.filter(|mapping| !mapping.may_shrink()) else {
             return Ok(());
         };
         let base = mapping.base().as_ptr();

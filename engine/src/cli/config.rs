@@ -123,6 +123,7 @@ impl EngineArgs {
             is_device: tiers.is_device,
             lower: tiers.lower,
             prefill_rows: None,
+            may_shrink: false,
         })
     }
 }

@@ -86,6 +86,22 @@ pub(super) struct EngineArgs {
     pub(super) threads: Option<usize>,
 }
 
+/// What the budget gives way to.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Engine")]
+pub(super) struct PressureArgs {
+    /// Shrink the fast tier while memory of this host or our cgroup runs short, and grow it back
+    /// after; or while stalls in FILE grow, which has the form of /proc/pressure/memory
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "auto"
+    )]
+    pub(super) pressure: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum KvTypeArg {
     Auto,
@@ -140,6 +156,8 @@ pub(super) struct RunOptions {
     pub(super) plot: Option<PathBuf>,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
+    #[command(flatten)]
+    pub(super) pressure: PressureArgs,
     /// For tests: between two tokens, blocks drawn from this seed leave the fast tier. It costs
     /// time and changes no answer
     #[arg(long, value_name = "SEED", hide = true)]
@@ -231,6 +249,8 @@ pub(super) struct SpeedOptions {
     pub(super) count: usize,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
+    #[command(flatten)]
+    pub(super) pressure: PressureArgs,
     /// One JSON object on standard output
     #[arg(long)]
     pub(super) json: bool,

@@ -1,5 +1,6 @@
 //! The report of a run: the same numbers as one JSON object and as a table.
 
+use super::pressure::PressureReport;
 use super::size::{memory, or_dash, share, speed, time};
 use super::table::{Table, width_of};
 use super::words::{bound, fast_tier, while_decoding};
@@ -117,6 +118,9 @@ pub(super) struct RunReport {
     /// Blocks and slices that `--shake` made leave.
     #[serde(skip_serializing_if = "Option::is_none")]
     shaken: Option<u64>,
+    /// What `--pressure` did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pressure: Option<PressureReport>,
     pub(super) stall_ms: f64,
     pub(super) link_busy: Option<f64>,
     pub(super) link_mb_s: BTreeMap<String, f64>,
@@ -307,6 +311,7 @@ impl RunReport {
             hits: counters.hits,
             misses: counters.misses,
             shaken: session.shaken(),
+            pressure: PressureReport::of(session),
             stall_ms: counters.stall.as_secs_f64() * 1e3,
             link_busy: busiest.and_then(|busy| per_second(busy.as_secs_f64())),
             link_mb_s: names
@@ -381,6 +386,9 @@ impl RunReport {
             fast_tier(Some(self.fast_bytes), budget, weights),
         );
         table.row("memory peak", memory(self.peak_bytes));
+        if let Some(pressure) = &self.pressure {
+            table.row("pressure", pressure.story());
+        }
         for (path, bytes) in self.bytes_moved.iter().filter(|(_, bytes)| **bytes > 0) {
             let link = self.link_mb_s.get(path).copied().and_then(while_decoding);
             let told = [Some(memory(*bytes)), link].into_iter().flatten();

@@ -23,7 +23,8 @@ const LOOK_EVERY: usize = 8;
 
 pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     let sampling = options.sampling.resolve()?;
-    let engine = options.engine.resolve()?;
+    let mut engine = options.engine.resolve()?;
+    engine.may_shrink = options.pressure.is_wanted();
     let (model, prompt) = OpenModel::open(&options.model, &engine)?.prompt(&options.prompt)?;
     if options.trace.is_some() {
         trace::check(&model.manifest)?;
@@ -32,6 +33,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     if let Some(seed) = options.shake {
         session.shake(seed);
     }
+    let watched = options.pressure.watch(&mut session)?;
     session.set_heat(Heat::claim(&Pins::new(DEFAULT_ROOT), &model.manifest));
     if !options.json {
         let _ = writeln!(std::io::stderr(), "{}", headline(&options.model, &session));
@@ -73,7 +75,8 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     let peak = output.peak;
     drop(output);
     probes.end(&mut session, start.elapsed())?;
-    let report = RunReport::new(&session, prompt.len(), &made, text, &probes, peak);
+    let mut report = RunReport::new(&session, prompt.len(), &made, text, &probes, peak);
+    report.notes.extend(watched);
     print(options, &session, &made, &report)?;
     if let Some(path) = &options.trace {
         trace::write(path, &session, made.decode_steps)?;

@@ -3,6 +3,7 @@
 //! Life of a slice: appended to (a tail), full and resident; if there is no room for it to stay,
 //! written home and dropped; then fetched for every step into a frame of the stream.
 
+mod resize;
 mod shake;
 
 use super::stream::{Place, Stream};

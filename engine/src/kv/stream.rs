@@ -60,6 +60,12 @@ impl Stream {
         self.frames
     }
 
+    /// Says how many frames there are from now on; what is in more than that has been given up.
+    pub(super) fn set_frames(&mut self, frames: usize) {
+        assert!(self.held.len() <= frames, "slices are in frames that go");
+        self.frames = frames;
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.held.len() < self.frames
     }

@@ -306,6 +306,7 @@ impl Session {
             tokens,
             logits,
         })?;
-        self.shake_step(sequence)
+        self.shake_step(sequence)?;
+        self.pressure_step(sequence)
     }
 }

@@ -44,10 +44,7 @@ impl Session {
         let layout = Layout::new(needs, resolved.budget)?;
         let needs = layout.needs().clone();
         let kernels = Kernels::new(options.isa, Arc::new(Pool::new(options.threads)))?;
-        let mapping = Mapping::new(layout.space_bytes)?;
-        if let Some(node) = options.node {
-            mapping.bind(node)?;
-        }
+        let mapping = arena(layout.space_bytes, options)?;
         let fast = FastTier::new(mapping, options.is_device).map_err(SessionError::Threads)?;
         let space = Arc::clone(&fast.space);
         let weights = manifest.blocks.len();
@@ -100,11 +97,25 @@ impl Session {
             limits: tiers.limits,
             probed: vec![0; paths],
             shake: None,
+            pressure: None,
             heat: Heat::default(),
         };
         session.check_tiers(&[])?;
         Ok(session)
     }
+}
+
+/// Memory of the fast tier, where it is wanted.
+fn arena(bytes: u64, options: &SessionOptions) -> Result<Mapping, SessionError> {
+    let mapping = if options.shrinks() {
+        Mapping::that_shrinks(bytes)?
+    } else {
+        Mapping::new(bytes)?
+    };
+    if let Some(node) = options.node {
+        mapping.bind(node)?;
+    }
+    Ok(mapping)
 }
 
 /// The backend that computes where the fast tier is.

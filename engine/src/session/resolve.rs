@@ -35,6 +35,15 @@ pub struct SessionOptions {
     pub lower: Vec<LowerTier>,
     /// Rows of one prefill pass, at most; `None` leaves it to the layout.
     pub prefill_rows: Option<usize>,
+    /// The budget may shrink while a run goes on, see [`crate::pressure`].
+    pub may_shrink: bool,
+}
+
+impl SessionOptions {
+    /// The fast tier is memory of the host that may go back to it; a device's is its own.
+    pub const fn shrinks(&self) -> bool {
+        self.may_shrink && !self.is_device
+    }
 }
 
 /// A tier that may hold what the fast tier does not.
@@ -121,6 +130,7 @@ pub fn resolve(
             .any(|tensor| tensor.ty.block_elems() > 1);
     let mut needs = needs(manifest, work_shape(&shape, quantises), kv, context);
     needs.kv_has_home = options.lower.iter().any(LowerTier::is_certain);
+    needs.keeps_ring = options.shrinks();
     let SessionOptions {
         origin_limit,
         prefill_rows,
@@ -154,6 +164,7 @@ fn needs(manifest: &Manifest, work: WorkShape, kv: KvLayout, context: usize) -> 
         work,
         kv,
         kv_has_home: false,
+        keeps_ring: false,
         context,
         embedding_row: manifest.embedding().row_bytes(),
     }

@@ -7,7 +7,7 @@ use crate::namespaces::Namespaces;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -54,6 +54,11 @@ impl Ground {
         let name = folder.file_name().expect("a temp folder has a name");
         let unique = name.to_string_lossy().replace(['.', '-'], "");
         Some(Namespaces::new(&unique, nodes))
+    }
+
+    /// A file in the folder that engines run in.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// HOST:PORT of node `number`.

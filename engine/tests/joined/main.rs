@@ -13,6 +13,7 @@ mod trial;
 
 mod models;
 mod shaken;
+mod pressed;
 mod bad_use;
 mod faults;
 mod cost;

@@ -40,7 +40,7 @@ pub(crate) const DENSE: Model = Model {
     half: 28 << 20,
     slices: 16 << 10,
 };
-const EXPERTS: Model = Model {
+pub(crate) const EXPERTS: Model = Model {
     name: "larder-story-moe",
     count: "120",
     half: 28 << 20,
@@ -181,6 +181,18 @@ impl Trial {
         let mut tiers = vec!["--tier", &fast, "--tier", &spill];
         tiers.extend(seed.iter().flat_map(|seed| ["--shake", seed.as_str()]));
         let arguments = self.arguments(&self.path, &tiers);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Run::start(&self.ground, &arguments)
+    }
+
+    /// A run of the model's file over a slow link with a spill folder, on `more` bytes than the
+    /// smallest budget, which the stalls that file `pressure` tells may shrink.
+    pub(crate) fn start_pressed(&self, more: u64, pressure: &str) -> Run<'_> {
+        let fast = format!("{}{}", self.kind, self.least + more);
+        let pressure = format!("--pressure={pressure}");
+        let tiers = ["--tier", &fast, "--tier", "origin,limit=20MB/s", "--tier"];
+        let rest = ["nvme=pressed,16MiB", &pressure];
+        let arguments = self.arguments(&self.path, &[&tiers[..], &rest].concat());
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         Run::start(&self.ground, &arguments)
     }

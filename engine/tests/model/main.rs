@@ -6,6 +6,7 @@ mod support;
 
 mod golden;
 mod packed;
+mod pressure;
 mod routing;
 mod spill;
 mod same_bits;

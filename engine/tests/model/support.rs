@@ -95,6 +95,7 @@ pub(crate) fn options() -> SessionOptions {
         is_device: false,
         lower: Vec::new(),
         prefill_rows: None,
+        may_shrink: false,
     }
 }
 

@@ -46,6 +46,7 @@ impl Model {
             is_device: false,
             lower: Vec::new(),
             prefill_rows: None,
+            may_shrink: false,
         };
         let (_, needs) = resolve(&manifest, &options).expect("it resolves");
         let files = vec![Arc::new(std::fs::read(&path).expect("it can be read"))];

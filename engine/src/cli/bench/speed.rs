@@ -81,7 +81,8 @@ struct SpeedReport {
 }
 
 pub(super) fn speed(path: &Path, options: &SpeedOptions) -> Result<(), CliError> {
-    let engine = options.engine.resolve()?;
+    let mut engine = options.engine.resolve()?;
+    engine.may_shrink = options.pressure.is_wanted();
     let model = OpenModel::open(path, &engine)?;
     let (model, prompt) = match (&options.prompt, &options.prompt_tokens) {
         (None, None) => {
@@ -102,7 +103,7 @@ pub(super) fn speed(path: &Path, options: &SpeedOptions) -> Result<(), CliError>
     let (mut valid, mut void) = (Vec::new(), 0);
     let mut last = None;
     while valid.len() < VALID && valid.len() + void < RUNS_MAX {
-        let report = once(&model, &engine, &prompt, options.count)?;
+        let report = once(&model, &engine, &prompt, options)?;
         let number = valid.len() + void + 1;
         let _ = writeln!(std::io::stderr(), "run {number}: {}", line(&report));
         if report.is_void {
@@ -123,29 +124,25 @@ fn once(
     model: &OpenModel,
     engine: &SessionOptions,
     prompt: &[u32],
-    count: usize,
+    options: &SpeedOptions,
 ) -> Result<RunReport, CliError> {
     let mut session = model.session(engine)?;
     session.set_heat(Heat::claim(&Pins::new(DEFAULT_ROOT), &model.manifest));
+    let watched = options.pressure.watch(&mut session)?;
     let mut probes = Probes::begin(&mut session)?;
     let start = Instant::now();
     let generate = GenerateOptions {
         prompt,
-        count,
+        count: options.count,
         stop: &[],
     };
     let pick = |logits: &mut [f32]| Ok(argmax(logits));
     let made = session.generate(&generate, pick, |_| true)?;
     let peak = resident_bytes();
     probes.end(&mut session, start.elapsed())?;
-    Ok(RunReport::new(
-        &session,
-        prompt.len(),
-        &made,
-        None,
-        &probes,
-        peak,
-    ))
+    let mut report = RunReport::new(&session, prompt.len(), &made, None, &probes, peak);
+    report.notes.extend(watched);
+    Ok(report)
 }
 
 /// What one run came to.
