@@ -4,7 +4,7 @@ mod host;
 
 pub(super) use host::{
     BenchCommand, BenchOptions, CompletionsOptions, ConfigCommand, ConfigOptions, DoctorOptions,
-    HeatCommand, HeatCount, HeatOptions, HeatPlace, HeatShow, HeatStart, ManOptions, PolicyOptions,
+    HeatCommand, HeatCount, HeatFollow, HeatOptions, HeatPlace, HeatShow, HeatStart, ManOptions, PolicyOptions,
     TopoOptions,
 };
 
