@@ -241,7 +241,8 @@ impl Follow {
             return Ok(());
         }
         if bytes == 0 {
-            // Nothing can be there, and nothing is brought.
+            // Nothing can be there, so nothing is wanted.
+            self.hot = HotBlocks::new(self.cut.count(), self.hot.uses());
             self.say_once("the file is empty now".to_owned());
             return Ok(());
         }
@@ -253,8 +254,8 @@ impl Follow {
 
     fn begin_anew(&mut self, file: File, bytes: u64) -> Result<(), FollowError> {
         let options = &self.options;
-        let (capacity, uses) = probes(options)
-            .unwrap_or_else(|_| (larder_ebpf::HEAT_ENTRIES.into(), Uses::Faults));
+        let (capacity, uses) =
+            probes(options).unwrap_or_else(|_| (larder_ebpf::HEAT_ENTRIES.into(), Uses::Faults));
         self.cut = Cut::new(bytes, capacity);
         self.readers.clear();
         self.hot = HotBlocks::new(self.cut.count(), uses);
@@ -267,9 +268,8 @@ impl Follow {
     fn look_at_readers(&mut self) {
         let mut mappers = mappers(&self.identity, self.options.pid);
         mappers.retain(|of| self.only.is_none_or(|only| only == (of.pid, of.started)));
-        let same = |one: &Mapper, other: &Mapper| {
-            (one.pid, one.started) == (other.pid, other.started)
-        };
+        let same =
+            |one: &Mapper, other: &Mapper| (one.pid, one.started) == (other.pid, other.started);
         let mut gone = Vec::new();
         self.readers.retain(|reader| {
             let stays = mappers.iter().any(|mapper| same(mapper, &reader.mapper));

@@ -202,12 +202,7 @@ mod tests {
         cached.keep(8 * PAGE..16 * PAGE).expect("within the limit");
         assert_eq!(resident(8 * PAGE..16 * PAGE), 8 * PAGE);
         cached.release(8 * PAGE..16 * PAGE).expect("locked before");
-        let dropped = posix_fadvise(
-            cached.file(),
-            0,
-            0,
-            PosixFadviseAdvice::POSIX_FADV_DONTNEED,
-        );
+        let dropped = posix_fadvise(cached.file(), 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
         dropped.expect("advised");
         let pages = cached.resident_pages(whole.clone()).expect("counted");
         assert_eq!(pages.len(), 64);

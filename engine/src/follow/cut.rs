@@ -75,7 +75,9 @@ impl Cut {
         let first = stretch.offset / self.block_bytes;
         let behind = first + u64::from(inside != 0);
         let parts = [(start..head_end, first), (head_end..end, behind)];
-        let parts = parts.into_iter().filter(|(addresses, _)| !addresses.is_empty());
+        let parts = parts
+            .into_iter()
+            .filter(|(addresses, _)| !addresses.is_empty());
         parts
             .map(|(addresses, entry)| HeatRange {
                 start: addresses.start,

@@ -67,6 +67,10 @@ impl HotBlocks {
         }
     }
 
+    pub(crate) fn uses(&self) -> Uses {
+        self.uses
+    }
+
     /// A use of `block` was seen.
     pub(crate) fn touch(&mut self, block: usize) {
         let (window, enough) = (self.window, self.uses.enough());

@@ -158,7 +158,9 @@ impl Supply {
                 let missing = self.bytes(block) - self.blocks[block].resident;
                 if missing > 0 && asked < AT_ONCE {
                     let bytes = self.cut.bytes(&(block..block + 1));
-                    self.cached.bring(bytes).map_err(|error| self.error(error))?;
+                    self.cached
+                        .bring(bytes)
+                        .map_err(|error| self.error(error))?;
                     asked += missing;
                 }
             }

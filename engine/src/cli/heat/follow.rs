@@ -42,7 +42,11 @@ pub(super) fn follow(given: &HeatFollow) -> Result<(), CliError> {
         keep: given.keep,
         pins: Pins::new(&given.place.pins),
     })?;
-    let report = watch(&mut follow, &signals, given.seconds.map(Duration::from_secs))?;
+    let report = watch(
+        &mut follow,
+        &signals,
+        given.seconds.map(Duration::from_secs),
+    )?;
     print(given.json, &report, || text(&report))
 }
 
@@ -117,9 +121,15 @@ fn text(of: &FollowReport) -> String {
     let mut table = Table::default();
     let blocks = memory(report.block_bytes);
     let file = report.file.display();
-    table.row("file", format!("{file}, {} in blocks of {blocks}", memory(report.bytes)));
+    table.row(
+        "file",
+        format!("{file}, {} in blocks of {blocks}", memory(report.bytes)),
+    );
     for reader in &report.readers {
-        table.row(&format!("process {}", reader.pid), format!("seen by {}", reader.evidence));
+        table.row(
+            &format!("process {}", reader.pid),
+            format!("seen by {}", reader.evidence),
+        );
     }
     table.row("state", state(report));
     table.row("ranges", report.ranges.len().to_string());
@@ -130,7 +140,10 @@ fn text(of: &FollowReport) -> String {
         table.row("lost soon after", memory(report.lost_bytes));
     }
     let share = of.looking_ms / 10.0 / of.seconds.max(1e-3);
-    let looks = format!("{} in {:.1} s, {share:.2} % of one processor", of.looks, of.seconds);
+    let looks = format!(
+        "{} in {:.1} s, {share:.2} % of one processor",
+        of.looks, of.seconds
+    );
     table.row("looks", looks);
     table.render(width())
 }
