@@ -162,11 +162,47 @@ fn what_a_reader_uses_comes_back_after_an_eviction() {
     reader.end();
 }
 
+#[test]
+fn what_is_kept_cannot_be_evicted() {
+    let Some(mut reader) = Reader::start() else {
+        return;
+    };
+    reader.ask("read");
+    let follow = Command::new(BINARY)
+        .args(["heat", "follow", "--keep", "--json", "--pins", "/none"])
+        .args(["--pid", &reader.pid()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut follow = follow.expect("the binary starts");
+    let mut lines = BufReader::new(follow.stderr.take().expect("piped")).lines();
+    let seen = format!("process {} maps it", reader.pid());
+    wait_for(&mut lines, &seen).expect("seen");
+    // The line after it is the state, or that nothing may be locked.
+    let next = lines.next().expect("a line").expect("text");
+    if next.contains("lock hot blocks") {
+        reader.end();
+        follow.wait().expect("it ends with the reader");
+        return println!("skipped: {next}");
+    }
+    assert!(reader.ask("evict") > 0.95, "{next}");
+    reader.end();
+    let Output { status, stdout, .. } = follow.wait_with_output().expect("it ends");
+    assert!(status.success());
+    let report = object(&stdout);
+    assert!(
+        report["file"]
+            .as_str()
+            .is_some_and(|file| file.ends_with("/pool"))
+    );
+    assert!(report["readers"].is_array());
+}
+
 /// Probes in a mount namespace of their own; `follow` ends with the reader.
 const PROBED: &str = r#"
 mount -t bpf bpf /sys/fs/bpf || exit 9
 "$0" heat start >&2 || exit 9
-"$0" heat follow --pid "$1" --fast 64MiB --keep --json || exit 8
+"$0" heat follow --pid "$1" --fast 64MiB --json || exit 8
 "$0" heat status --json > "$2/status.json"
 "$0" heat --json > "$2/heat.json"
 "$0" heat stop >&2
