@@ -360,9 +360,10 @@ fn probes(options: &Options) -> Result<(u64, Uses), String> {
     if settings.only_tgid != 0 && Some(settings.only_tgid) != options.pid {
         return Err(format!("probes count process {} only", settings.only_tgid));
     }
-    let uses = match settings.sample_period >= LOADS_PER_SAMPLE {
-        true => Uses::Loads,
-        false => Uses::Faults,
+    let uses = if settings.sample_period >= LOADS_PER_SAMPLE {
+        Uses::Loads
+    } else {
+        Uses::Faults
     };
     Ok((heat.capacity().map_err(read)?, uses))
 }

@@ -5,8 +5,9 @@
 //! The file is made if it is not there. A fifth of its ranges of 256 KiB is hot and read after a
 //! Zipf law, with one read in twenty anywhere in the file. After `evict` seconds (0: never) every
 //! page is taken from it, as reclaim would. It logs its reads, and at the end says in JSON how long
-//! they took and which share of its hot set was in memory when: the hot set is those ranges that
-//! made 95 of 100 reads in its log before the eviction, and is asked for with mincore(2).
+//! they took and which share of its hot set was in memory when: the hot set is the pages that it
+//! had read, by its log, of those ranges that made 95 of 100 reads before the eviction; mincore(2)
+//! says what is in memory.
 //!
 //! With `signals=1` it reads nothing until a line comes on standard input, and a second line stands
 //! for the eviction: tests wait for events, not for time.
@@ -14,6 +15,7 @@
 //! UNSAFETY: the file is mapped, read and asked about by hand, as a stranger's program would.
 #![expect(unsafe_code, reason = "raw mapping, see UNSAFETY")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Error, Write};
 use std::os::fd::AsRawFd;
@@ -25,10 +27,10 @@ const PAGES: usize = RANGE / PAGE;
 /// Seconds after the eviction at which the share is told.
 const MARKS: [u64; 6] = [0, 1, 2, 3, 5, 10];
 
-/// A read: milliseconds from the start, range, nanoseconds that it took.
+/// A read: milliseconds from the start, page, nanoseconds that it took.
 struct Read {
     at_ms: u64,
-    range: usize,
+    page: usize,
     took_ns: u64,
 }
 
@@ -82,17 +84,13 @@ impl Mapped {
         unsafe { libc::posix_fadvise(self.file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
     }
 
-    /// Share of the pages of `ranges` that are in memory.
-    fn share(&self, ranges: &[usize]) -> f64 {
+    /// Share of the pages `wanted` that are in memory.
+    fn share(&self, wanted: &[usize]) -> f64 {
         let mut pages = vec![0u8; self.bytes / PAGE];
         // SAFETY: the kernel writes a byte per page of the mapping.
         unsafe { libc::mincore(self.base, self.bytes, pages.as_mut_ptr()) };
-        let of_range = |range: &usize| &pages[range * PAGES..(range + 1) * PAGES];
-        let there = ranges
-            .iter()
-            .flat_map(of_range)
-            .filter(|page| **page & 1 == 1);
-        there.count() as f64 / (ranges.len() * PAGES).max(1) as f64
+        let there = wanted.iter().filter(|page| pages[**page] & 1 == 1);
+        there.count() as f64 / wanted.len().max(1) as f64
     }
 }
 
@@ -154,16 +152,16 @@ impl Draw {
         }
     }
 
-    /// A range, and a page of it.
-    fn next(&mut self) -> (usize, usize) {
+    /// A page.
+    fn next(&mut self) -> usize {
         let page = self.random.below(PAGES);
         if self.random.below(20) == 0 {
-            return (self.random.below(self.ranges), page);
+            return self.random.below(self.ranges) * PAGES + page;
         }
         let all = self.sums.last().copied().unwrap_or(1.0);
         let wanted = (self.random.next() >> 11) as f64 / (1u64 << 53) as f64 * all;
         let rank = self.sums.partition_point(|sum| *sum < wanted);
-        (self.hot[rank.min(self.hot.len() - 1)], page)
+        self.hot[rank.min(self.hot.len() - 1)] * PAGES + page
     }
 }
 
@@ -188,7 +186,7 @@ fn main() -> std::io::Result<()> {
     let rate = number("rate", 500).max(1);
     let mut draw = Draw::new(mapped.bytes / RANGE, number("seed", 1));
     if number("signals", 0) == 1 {
-        return on_signals(&mapped, &mut draw);
+        return on_signals(&mapped, &draw);
     }
     let evict = number("evict", 10) * 1000;
     let end = number("seconds", 25) * 1000;
@@ -214,13 +212,13 @@ fn main() -> std::io::Result<()> {
         if !hot.is_empty() && mark.is_some_and(|mark| at_ms >= mark) {
             shares.push(mapped.share(&hot));
         }
-        let (range, page) = draw.next();
+        let page = draw.next();
         let begun = Instant::now();
-        mapped.read(range * PAGES + page);
+        mapped.read(page);
         let took_ns = begun.elapsed().as_nanos() as u64;
         log.push(Read {
             at_ms,
-            range,
+            page,
             took_ns,
         });
     }
@@ -232,11 +230,11 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Ranges of the log, most read first, that made 95 of 100 reads.
+/// Pages of the log that are in those ranges, most read first, that made 95 of 100 reads.
 fn hot_set(log: &[Read]) -> Vec<usize> {
-    let mut counts = std::collections::BTreeMap::new();
+    let mut counts = BTreeMap::new();
     for read in log {
-        *counts.entry(read.range).or_insert(0usize) += 1;
+        *counts.entry(read.page / PAGES).or_insert(0usize) += 1;
     }
     let mut ranges: Vec<(usize, usize)> = counts.into_iter().collect();
     ranges.sort_by_key(|(range, count)| (std::cmp::Reverse(*count), *range));
@@ -246,7 +244,10 @@ fn hot_set(log: &[Read]) -> Vec<usize> {
         left = left.saturating_sub(*count);
         is_in
     });
-    hot.map(|(range, _)| *range).collect()
+    let hot: BTreeSet<usize> = hot.map(|(range, _)| *range).collect();
+    let pages = log.iter().map(|read| read.page);
+    let pages: BTreeSet<usize> = pages.filter(|page| hot.contains(&(page / PAGES))).collect();
+    pages.into_iter().collect()
 }
 
 fn print(log: &[Read], evict: u64, hot: &[usize], shares: &[f64]) {
@@ -271,8 +272,8 @@ fn print(log: &[Read], evict: u64, hot: &[usize], shares: &[f64]) {
         .map(|(at, share)| format!("\"{at}\":{share:.4}"))
         .collect();
     println!(
-        "{{\"hot_mib\":{},\"resident\":{{{}}},\"before\":{},\"after\":{}}}",
-        hot.len() * RANGE >> 20,
+        "{{\"hot_pages\":{},\"resident\":{{{}}},\"before\":{},\"after\":{}}}",
+        hot.len(),
         marks.join(","),
         times(0, if evict > 0 { evict } else { u64::MAX }),
         times(evict, evict + 10_000),
@@ -280,27 +281,30 @@ fn print(log: &[Read], evict: u64, hot: &[usize], shares: &[f64]) {
 }
 
 /// Reads the hot ranges whole at the first line, and gives them up at the second.
-fn on_signals(mapped: &Mapped, draw: &mut Draw) -> std::io::Result<()> {
+fn on_signals(mapped: &Mapped, draw: &Draw) -> std::io::Result<()> {
     mapped.evict();
+    let pages = draw
+        .hot
+        .iter()
+        .flat_map(|range| range * PAGES..(range + 1) * PAGES);
+    let hot: Vec<usize> = pages.collect();
     let say = |share: f64| {
         println!("{share:.4}");
         std::io::stdout().flush()
     };
-    say(mapped.share(&draw.hot))?;
+    say(mapped.share(&hot))?;
     for line in std::io::stdin().lines() {
         match line?.as_str() {
             "read" => {
-                for range in &draw.hot {
-                    for page in 0..PAGES {
-                        mapped.read(range * PAGES + page);
-                    }
+                for page in &hot {
+                    mapped.read(*page);
                 }
             }
             "evict" => mapped.evict(),
             // Asks for the share only.
             _ => {}
         }
-        say(mapped.share(&draw.hot))?;
+        say(mapped.share(&hot))?;
     }
     Ok(())
 }

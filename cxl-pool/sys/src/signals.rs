@@ -45,6 +45,6 @@ mod tests {
         let signals = StopSignals::block().expect("blocked");
         assert!(!signals.wait_for(Duration::from_millis(1)));
         nix::sys::signal::raise(Signal::SIGTERM).expect("sent to this thread");
-        assert!(signals.wait_for(Duration::from_secs(60)));
+        assert!(signals.wait_for(Duration::from_mins(1)));
     }
 }

@@ -123,9 +123,10 @@ impl Supply {
                 let is_whole = self.resident(&blocks)? >= self.whole(&blocks);
                 for block in blocks {
                     let bytes = self.bytes(block);
-                    let resident = match is_whole {
-                        true => bytes,
-                        false => self.resident(&(block..block + 1))?.min(bytes),
+                    let resident = if is_whole {
+                        bytes
+                    } else {
+                        self.resident(&(block..block + 1))?.min(bytes)
                     };
                     self.saw(block, resident, now);
                     if resident * 2 <= bytes {
@@ -184,9 +185,10 @@ impl Supply {
         for blocks in ranges(&changes) {
             for block in blocks {
                 let bytes = self.cut.bytes(&(block..block + 1));
-                let done = match chosen[block] {
-                    true => self.cached.keep(bytes),
-                    false => self.cached.release(bytes),
+                let done = if chosen[block] {
+                    self.cached.keep(bytes)
+                } else {
+                    self.cached.release(bytes)
                 };
                 match done {
                     Ok(()) => self.blocks[block].is_kept = chosen[block],

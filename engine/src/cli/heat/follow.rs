@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Time between two looks.
 const EVERY: Duration = Duration::from_millis(250);
 /// Looking takes no more than one part in so many of our time, and so of a processor's.
-const SHARE: u32 = 100;
+const SHARE: u32 = 50;
 /// Time between two lines about the state, where it changes.
 const SAY: Duration = Duration::from_secs(5);
 
@@ -72,7 +72,7 @@ fn watch(
     loop {
         let begun = start.elapsed();
         follow.tick(begun)?;
-        let took = start.elapsed() - begun;
+        let took = start.elapsed().saturating_sub(begun);
         looks += 1;
         looking += took;
         say(follow, begun, &mut said);
