@@ -26,6 +26,10 @@ const OWNER: usize = 0;
 const GENERATION: usize = 1;
 const BODY: usize = 2;
 
+/// Words of an entry that only probes add to.
+const FAULTS: usize = 2;
+const SAMPLES: usize = 3;
+
 /// What an engine wants an array for.
 #[derive(Clone, Debug)]
 pub struct Claim {
@@ -67,13 +71,23 @@ enum Words {
 impl HeatArray {
     /// Claims a pinned array.
     pub fn claim(pins: &Pins, claim: &Claim) -> Result<Self, ClaimError> {
+        Self::claim_as(pins, claim, Owner::current())
+    }
+
+    /// Claims a pinned array in the name of process `pid`, whose faults and samples probes then
+    /// count there, though it knows nothing of it. One that somebody claimed so before is shared.
+    pub fn claim_for(pins: &Pins, pid: u32, claim: &Claim) -> Result<Self, ClaimError> {
+        let owner = Owner::of(pid).ok_or(ClaimError::NoProcess { pid })?;
+        Self::claim_as(pins, claim, owner)
+    }
+
+    fn claim_as(pins: &Pins, claim: &Claim, owner: Owner) -> Result<Self, ClaimError> {
         pins.check_version()?;
         if !Owner::are_numbers_global() {
             return Err(ClaimError::PidNamespace);
         }
         let regions = words(pins, "regions", Region::BYTES)?;
-        let owner = Owner::current();
-        for candidate in candidates(&regions, claim) {
+        for candidate in candidates(&regions, claim, owner) {
             let heat = words(pins, &heat_name(candidate.array as u32), HeatEntry::BYTES)?;
             if claim.block_count > heat.entries() as u64 {
                 return Err(ClaimError::Small {
@@ -182,6 +196,27 @@ impl HeatArray {
         HeatEntry::get(&bytes)
     }
 
+    /// Faults and samples that probes counted in `entry`, which exists; samples by their weight.
+    pub fn seen_by_probes(&self, entry: usize) -> u64 {
+        let words = self.entry_words(entry);
+        // Relaxed: counts order nothing.
+        let [faults, samples] = [FAULTS, SAMPLES].map(|word| words[word].load(Relaxed));
+        faults.wrapping_add(samples)
+    }
+
+    /// Whether the claim stands: its process may have ended, or whoever shared it given it back.
+    pub fn is_held(&self) -> bool {
+        match &self.words {
+            Words::Shared {
+                regions,
+                array,
+                owner,
+                ..
+            } => regions.entry(*array)[OWNER].load(Acquire) == owner.word() && owner.is_alive(),
+            Words::Private { .. } => true,
+        }
+    }
+
     /// Tells the probes where the blocks are now. At most `RANGES`; does nothing if private.
     pub fn set_ranges(&self, ranges: &[Range]) {
         assert!(ranges.len() <= RANGES, "{RANGES} ranges at most");
@@ -227,13 +262,17 @@ struct Candidate {
     word: u64,
 }
 
-/// Arrays without a living owner, in the order in which to try them.
-fn candidates(regions: &ArrayWords, claim: &Claim) -> Vec<Candidate> {
+/// Arrays without a living owner, in the order in which to try them; before them one of the same
+/// blocks that `owner` has already, unless it is an engine's own.
+fn candidates(regions: &ArrayWords, claim: &Claim, owner: Owner) -> Vec<Candidate> {
     let mut candidates = Vec::new();
     for array in 0..regions.entries() {
         let region = regions.entry(array);
         let word = region[OWNER].load(Acquire);
-        if Owner::from_word(word).is_some_and(Owner::is_alive) {
+        let is_shared = owner != Owner::current() && word == owner.word();
+        if Owner::from_word(word).is_some_and(Owner::is_alive)
+            && !(is_shared && is_of_model(region, claim))
+        {
             continue;
         }
         let rank = if is_of_model(region, claim) {

@@ -88,6 +88,8 @@ pub enum ClaimError {
          it from others; share the host's (`--pid=host`)"
     )]
     PidNamespace,
+    #[error("claim a heat array for process {pid}: there is no such process")]
+    NoProcess { pid: u32 },
     #[error("claim a heat array: all {arrays} have living owners; stop an engine")]
     Full { arrays: u32 },
     #[error(

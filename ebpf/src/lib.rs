@@ -3,7 +3,8 @@
 //! Three kinds of callers. `larder heat start|status|stop` calls [`start`], [`status`] and [`stop`]
 //! with privileges and exits: the kernel keeps what is pinned. An engine calls [`HeatArray::claim`]
 //! without any, as a member of the group that owns the pins, and adds its touches to its own array.
-//! Readers use [`Heat`] and can write nothing.
+//! Readers use [`Heat`] and can write nothing. Who follows a process that knows nothing of us claims
+//! an array in its name ([`HeatArray::claim_for`]).
 //!
 //! This crate decides nothing about memory and knows no blocks but by number. The programs are in
 //! `probes`, the layouts in `abi`.
@@ -37,9 +38,13 @@ mod claim;
 
 pub use claim::{Claim, HeatArray};
 pub use error::{ClaimError, ReadError, StartError, StopError};
-pub use larder_abi::{Event, HeatEntry, IoLatency, Range, Region, Settings, TierStats};
+pub use larder_abi::{
+    Event, HEAT_ENTRIES, HeatEntry, IoLatency, RANGE_VIRTUAL, RANGES, Range, Region, Settings,
+    TIER_ORIGIN, TierStats,
+};
 pub use local::{group_id, monotonic_ns};
 pub use pins::{DEFAULT_ROOT, Pins};
+pub use process::started;
 pub use read::{DeviceLatency, Events, Heat};
 pub use ready::{Ready, ready};
 pub use start::{Attached, Options, Report, Skipped, start};

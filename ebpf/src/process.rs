@@ -19,6 +19,12 @@ impl Owner {
         }
     }
 
+    /// Process `pid`, if there is one.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let start = started(pid)?;
+        Some(Self { pid, start })
+    }
+
     /// Whether processes have the numbers here that they have in the kernel. In a namespace below
     /// the first one they have others.
     pub(crate) fn are_numbers_global() -> bool {
@@ -47,7 +53,7 @@ impl Owner {
 }
 
 /// When process `pid` started, in clock ticks after boot, low half.
-fn started(pid: u32) -> Option<u32> {
+pub fn started(pid: u32) -> Option<u32> {
     // Field 22 of the line; the second one is a name in parentheses that may hold anything.
     let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let behind_name = line.rsplit_once(')')?.1;

@@ -48,6 +48,23 @@ impl Heat {
         self.value("settings", &self.settings, 0)
     }
 
+    /// Entries that each heat array has.
+    pub fn capacity(&self) -> Result<u64, ReadError> {
+        let map = self
+            .pins
+            .open(&heat_name(0), HeatEntry::BYTES, Access::Read)?;
+        Ok(u64::from(map.info().entries))
+    }
+
+    /// Whether probes add to the maps. Who may not look into the folder of links is told that they
+    /// do.
+    pub fn is_counting(&self) -> bool {
+        match std::fs::read_dir(self.pins.links()) {
+            Ok(mut links) => links.next().is_some(),
+            Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+        }
+    }
+
     /// All claims, by heat array; one that was never made is zero.
     pub fn regions(&self) -> Result<Vec<Region>, ReadError> {
         let regions = (0..HEAT_ARRAYS).map(|array| self.value("regions", &self.regions, array));

@@ -16,6 +16,7 @@
 mod sync;
 
 pub mod bpf;
+pub mod cached;
 pub mod futex;
 pub mod library;
 pub mod limits;

@@ -1,5 +1,6 @@
 //! What a command ends with when it does not succeed, and its one line.
 
+use crate::follow::FollowError;
 use crate::manifest::ModelError;
 use crate::pack::PackError;
 use crate::publish::PublishError;
@@ -42,6 +43,8 @@ pub(super) enum CliError {
     HeatStop(#[from] StopError),
     #[error(transparent)]
     HeatRead(#[from] ReadError),
+    #[error(transparent)]
+    Follow(#[from] FollowError),
     #[error("{}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("what was asked for cannot work: {names}; the lines marked no say why")]

@@ -3,6 +3,7 @@
 mod map;
 
 mod draw;
+mod follow;
 mod picture;
 
 use super::error::CliError;
@@ -27,6 +28,7 @@ pub(super) fn heat(options: &HeatOptions) -> Result<(), CliError> {
         Some(HeatCommand::Start(start)) => self::start(start),
         Some(HeatCommand::Status { place, json }) => status(place, *json),
         Some(HeatCommand::Stop { place, keep_heat }) => stop(place, *keep_heat),
+        Some(HeatCommand::Follow(options)) => follow::follow(options),
     }
 }
 

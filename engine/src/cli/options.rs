@@ -4,8 +4,8 @@ mod host;
 
 pub(super) use host::{
     BenchCommand, BenchOptions, CompletionsOptions, ConfigCommand, ConfigOptions, DoctorOptions,
-    HeatCommand, HeatCount, HeatOptions, HeatPlace, HeatShow, HeatStart, ManOptions, PolicyOptions,
-    TopoOptions,
+    HeatCommand, HeatCount, HeatFollow, HeatOptions, HeatPlace, HeatShow, HeatStart, ManOptions,
+    PolicyOptions, TopoOptions,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

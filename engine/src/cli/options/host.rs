@@ -130,6 +130,32 @@ pub(in crate::cli) enum HeatCommand {
         #[arg(long)]
         keep_heat: bool,
     },
+    /// Find what other processes use of a file that they map, and keep that in the page cache
+    Follow(HeatFollow),
+}
+
+#[derive(Debug, Args)]
+#[group(id = "followed", args = ["file", "pid"], required = true, multiple = true)]
+pub(in crate::cli) struct HeatFollow {
+    /// A model or pool file that other processes map [default: the largest that --pid maps]
+    pub(in crate::cli) file: Option<PathBuf>,
+    /// Follow this process only, until it ends
+    #[arg(long, value_name = "PID")]
+    pub(in crate::cli) pid: Option<u32>,
+    /// End after this many seconds [default: when stopped]
+    #[arg(long = "for", value_name = "SECONDS")]
+    pub(in crate::cli) seconds: Option<u64>,
+    /// Bytes of the file to have in memory, at most: bytes, 512KiB, 8GiB, or 50% of what is free
+    #[arg(long, value_name = "SIZE", default_value = "50%")]
+    pub(in crate::cli) fast: String,
+    /// Lock what is hot into memory, as far as ulimit -l allows
+    #[arg(long)]
+    pub(in crate::cli) keep: bool,
+    #[command(flatten)]
+    pub(in crate::cli) place: HeatPlace,
+    /// One JSON object on standard output at the end
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
 }
 
 /// Where heat is pinned.
