@@ -5,6 +5,7 @@
 
 mod fast;
 mod shake;
+mod warm;
 mod generate;
 mod nodes;
 mod prefix;
@@ -19,6 +20,7 @@ pub use forecast::Forecast;
 pub use generate::{GenerateOptions, Generated, PathUse, StopReason};
 pub use nodes::{NodeLink, Nodes, NodesError, SCHEME, connect, no_model};
 pub use resolve::{LowerTier, Resolved, SessionOptions, resolve};
+pub use warm::Warmed;
 
 use crate::backend::Backend;
 use crate::backend::work::WorkBuffers;
@@ -30,6 +32,7 @@ use crate::kv::{KvError, Sequence};
 use crate::layout::{Layout, TooSmall};
 use crate::manifest::Manifest;
 use crate::session::shake::Shake;
+use crate::session::warm::WarmUp;
 use crate::stager::Stager;
 use crate::timeline::Watched;
 use larder_cpu::{IsaError, KvError as KvShapeError};
@@ -133,6 +136,7 @@ pub struct Session {
     probed: Vec<u64>,
     shake: Option<Shake>,
     heat: Heat,
+    warm_up: WarmUp,
 }
 
 /// A tier this many times slower than another is refused beside it; links vary by less.

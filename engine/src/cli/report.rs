@@ -195,7 +195,7 @@ pub(super) fn notes(session: &Session) -> Vec<String> {
         )
     }));
     notes.extend(session.spill_notes().cloned());
-    notes.extend(session.heat().note());
+    notes.extend(session.heat().notes());
     if let Some(mapping) = session.space().mapping() {
         notes.push(format!("fast tier on {}", mapping.kind().name()));
     }

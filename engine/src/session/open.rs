@@ -101,6 +101,7 @@ impl Session {
             probed: vec![0; paths],
             shake: None,
             heat: Heat::default(),
+            warm_up: WarmUp::default(),
         };
         session.check_tiers(&[])?;
         Ok(session)
