@@ -15,6 +15,7 @@ mod npy;
 mod progress;
 mod prompt;
 mod plot;
+mod warm;
 mod report;
 mod trace;
 

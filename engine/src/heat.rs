@@ -125,7 +125,10 @@ impl Heat {
     /// Where the counts are, for the report; nothing if there are none.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         let lost = self.keeper.as_ref().and_then(Keeper::failure);
-        self.place().into_iter().chain(self.file.clone()).chain(lost)
+        self.place()
+            .into_iter()
+            .chain(self.file.clone())
+            .chain(lost)
     }
 
     fn place(&self) -> Option<String> {

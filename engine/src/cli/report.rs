@@ -2,6 +2,7 @@
 
 use super::size::{memory, or_dash, rate, share, speed, time};
 use super::table::{Table, width_of};
+use super::warm::WarmReport;
 use crate::bound::replay::Record;
 use crate::bound::{Bandwidth, Demand, MEMORY, Origin, PathBound};
 use crate::session::{Generated, Inward, Session, SessionError};
@@ -113,6 +114,9 @@ pub(super) struct RunReport {
     pub(super) bytes_over_need: Option<f64>,
     hits: u64,
     misses: u64,
+    /// What `--warm` brought.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warm: Option<WarmReport>,
     /// Blocks and slices that `--shake` made leave.
     #[serde(skip_serializing_if = "Option::is_none")]
     shaken: Option<u64>,
@@ -301,6 +305,7 @@ impl RunReport {
             bytes_over_need: (bounds.need > 0.0).then(|| arrived as f64 / bounds.need),
             hits: counters.hits,
             misses: counters.misses,
+            warm: WarmReport::of(session),
             shaken: session.shaken(),
             stall_ms: counters.stall.as_secs_f64() * 1e3,
             link_busy: busiest.and_then(|busy| per_second(busy.as_secs_f64())),
@@ -400,6 +405,9 @@ impl RunReport {
             "blocks",
             format!("{} hits, {} misses", self.hits, self.misses),
         );
+        if let Some(warm) = &self.warm {
+            table.row("warm", warm.told());
+        }
         table.row("stall", time(self.stall_ms));
         table.row("backend", format!("{} ({})", self.backend, self.cpu));
         for note in &self.notes {

@@ -14,6 +14,7 @@ use crate::session::fast::FastTier;
 use crate::session::nodes::Nodes;
 use crate::session::resolve::{SessionOptions, resolve};
 use crate::session::tiers::Tiers;
+use crate::session::warm::WarmUp;
 use crate::session::{Session, SessionError, SpillHome};
 use crate::stager::Stager;
 use crate::supply::{Replica, Supply};

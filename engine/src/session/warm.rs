@@ -38,7 +38,7 @@ pub(super) enum WarmUp {
 }
 
 impl Session {
-    /// Begins to bring what the heat says will be used; nothing if there is a request already.
+    /// Begins to bring what the heat says will be used; no request may be there yet.
     pub fn begin_warm(&mut self) -> Result<(), MoveError> {
         let begun = Instant::now();
         let dense = self.manifest.program.dense_blocks();
