@@ -62,10 +62,9 @@ impl Session {
         let homes = Homes::new(tiers.homes, Arc::clone(&mover));
         let spill = tiers.spill.map(|folder| SpillHome::new(folder, &homes));
         let rates = (tiers.origin_rate, tiers.weight_rates.as_slice());
-        let packed = manifest.is_packed;
         let origins = tiers.origins.len();
         let model = (&*manifest, tiers.origins);
-        let supply = open_supply(model, &layout, &homes, packed.then_some(rates));
+        let supply = open_supply(model, &layout, &homes, manifest.is_packed.then_some(rates));
 
         let work = WorkBuffers::new(&needs.work, BASE_ROWS, BASE_ROWS, &space, Space::alloc_low)
             .expect("the layout keeps the work area free");

@@ -15,4 +15,5 @@ mod models;
 mod shaken;
 mod bad_use;
 mod faults;
+mod warm;
 mod cost;
