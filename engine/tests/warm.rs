@@ -122,7 +122,10 @@ fn a_killed_engine_leaves_the_next_one_warm() {
             let place: &[&str] = if device { &["--tier", &tier] } else { &[] };
             let two = [&["--turns", "2"], place].concat();
             let cold = run_turns(&model, fast, &two);
-            check(&run_turns(&model, fast, &[&two[..], &[&warm]].concat()), &cold);
+            check(
+                &run_turns(&model, fast, &[&two[..], &[&warm]].concat()),
+                &cold,
+            );
         }
     }
 }
@@ -135,7 +138,11 @@ fn a_request_goes_before_what_is_still_on_its_way() {
     let first = run_turns(&model, "1000KiB", &["--turns", "1", &warm]);
     // The first block is used by the prompt's pass and 23 steps.
     assert_eq!(passes(&heat), Some(24));
-    assert_eq!(first["warm"]["asked"].as_u64(), Some(15), "nothing is hot yet");
+    assert_eq!(
+        first["warm"]["asked"].as_u64(),
+        Some(15),
+        "nothing is hot yet"
+    );
     for idle in ["0", "0.02"] {
         let slow = ["--tier", "origin,limit=5MB/s", "--idle", idle];
         let arguments = [&["--turns", "1"], &slow[..], &[&warm]].concat();
@@ -145,7 +152,15 @@ fn a_request_goes_before_what_is_still_on_its_way() {
         assert!(came < number(&report["warm"]["asked"]) / 2, "{report}");
     }
     // On standard input a prompt may come late; elsewhere it is there before anything is brought.
-    let fixed = ["--context", "256", "--fast", "1000KiB", "-n", "24", "--ignore-eos"];
+    let fixed = [
+        "--context",
+        "256",
+        "--fast",
+        "1000KiB",
+        "-n",
+        "24",
+        "--ignore-eos",
+    ];
     let run = |prompt: &[&str], typed: Option<&str>| {
         let arguments = [&["run", &model], prompt, &fixed[..], &[&warm]].concat();
         let mut child = larder(&arguments)
@@ -229,7 +244,10 @@ fn engines_may_share_a_file() {
     let children: Vec<_> = (0..3)
         .map(|_| {
             let mut command = larder(&arguments);
-            let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+            let spawned = command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn();
             spawned.expect("the binary starts")
         })
         .collect();

@@ -14,8 +14,8 @@ const QUARANTINE: Duration = Duration::from_micros(50);
 
 impl Stager {
     /// Asks for the blocks of every step that stay while `border` is the upper end of the fixed
-    /// set, then for `experts`, the hottest first, into the frames that are free; says what was
-    /// asked for. No pass may be under way.
+    /// set, then for `experts`, those needed first before others, into the frames that are free;
+    /// says what was asked for. No pass may be under way.
     pub fn begin_warm(
         &mut self,
         border: u64,

@@ -1,7 +1,7 @@
 //! `larder bench turns MODEL`: several texts of one session, as a server makes them.
 //!
-//! A turn is a prompt and the tokens behind it. The first one finds what the session brought before
-//! it (nothing, or what `--warm` did); a later one of the same prompt what the turns before it left.
+//! A turn is a prompt and the tokens behind it. The first one finds what came before it (nothing,
+//! or what `--warm` brought); a later one of the same prompt what the turns before it left.
 
 use crate::cli::error::CliError;
 use crate::cli::options::TurnsOptions;

@@ -6,9 +6,9 @@ use larder_pool::transfer::Class;
 use larder_pool::units::BlockId;
 
 impl ExpertCache {
-    /// Asks for `experts`, the hottest first, into the frames that are free, behind everything that
-    /// is due before `due`; says which. The hottest get the lowest frames, which a border that comes
-    /// down takes last.
+    /// Asks for `experts`, those needed first before others, into the frames that are free, behind
+    /// all that is due before `due`; says which. The first ones get the lowest frames, which a
+    /// border that comes down takes last.
     pub fn begin_warm(&mut self, due: u64, experts: &[BlockId]) -> Vec<BlockId> {
         let now = std::mem::replace(&mut self.due, due);
         let mut asked = Vec::new();
@@ -40,7 +40,7 @@ impl ExpertCache {
         let here: Vec<BlockId> = here
             .filter(|&block| self.state(block) == State::Ready)
             .collect();
-        // The hottest is to leave last, though it came first.
+        // What is needed first is to leave last, though it came first.
         for &block in here.iter().rev() {
             self.moved[block.index() - self.first] = false;
             self.warm.insert(block);
