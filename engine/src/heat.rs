@@ -172,3 +172,37 @@ pub fn model_hash(manifest: &Manifest) -> [u64; 4] {
     }
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_fade_with_passes_and_nonsense_with_them() {
+        let array = HeatArray::private(&Claim {
+            manifest: [1; 4],
+            block_first: 0,
+            block_count: 4,
+            ranges: Vec::new(),
+        });
+        for (entry, count) in [HALVE_AT - 1, 6, 0, u64::MAX].into_iter().enumerate() {
+            array.set_touches(entry, count);
+        }
+        let heat = Heat {
+            array: Some(Arc::new(array)),
+            ..Heat::default()
+        };
+        heat.fade();
+        assert_eq!(heat.counts()[..3], [HALVE_AT - 1, 6, 0]);
+        heat.touch(BlockId::new(0));
+        heat.fade();
+        assert_eq!(heat.counts(), [HALVE_AT / 2, 3, 0, HALVE_AT / 2]);
+        // An array of another engine that says all was used for ever.
+        let array = heat.array.as_ref().expect("made above");
+        array.set_touches(0, u64::MAX);
+        heat.fade();
+        assert_eq!(heat.counts()[..2], [HALVE_AT / 2, 1]);
+        assert!(Heat::default().counts().is_empty());
+        Heat::default().fade();
+    }
+}
