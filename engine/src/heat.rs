@@ -64,8 +64,8 @@ impl Heat {
         let model = model_hash(manifest);
         let shown = path.display();
         let mut note = match file::read(path, model, array.entries()) {
-            Ok(Some(counts)) if array.is_heat_kept() => {
-                format!("{} blocks in {shown}, the array is newer", counts.len())
+            Ok(Some(_)) if array.is_heat_kept() => {
+                format!("heat of the array goes before that in {shown}")
             }
             Ok(Some(counts)) => {
                 for (entry, count) in counts.into_iter().enumerate() {
@@ -104,10 +104,8 @@ impl Heat {
 
     /// Uses of all blocks, by id.
     pub fn counts(&self) -> Vec<u64> {
-        let array = self.array.iter();
-        array
-            .flat_map(|array| (0..array.entries()).map(|entry| array.get(entry).touches))
-            .collect()
+        let array = self.array.as_deref();
+        array.map(keeper::counts).unwrap_or_default()
     }
 
     /// A pass has ended: counts fade if it is time. Nonsense that an array came with fades too.

@@ -44,7 +44,7 @@ impl Keeper {
             array,
             failure: Arc::clone(&failure),
         };
-        let written = place.counts();
+        let written = counts(&place.array);
         file::write(path, model, &written)?;
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new()
@@ -68,15 +68,10 @@ impl Keeper {
 }
 
 impl Place {
-    fn counts(&self) -> Vec<u64> {
-        let entries = 0..self.array.entries();
-        entries.map(|entry| self.array.get(entry).touches).collect()
-    }
-
     fn run(&self, mut written: Vec<u64>, stopped: &Receiver<()>) {
         loop {
             let goes_on = stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout);
-            let counts = self.counts();
+            let counts = counts(&self.array);
             if counts != written {
                 let outcome = file::write(&self.path, self.model, &counts);
                 *self.failure.lock() = outcome.err().map(|error| error.to_string());
@@ -87,6 +82,12 @@ impl Place {
             }
         }
     }
+}
+
+/// Uses of all blocks, by entry.
+pub(super) fn counts(array: &HeatArray) -> Vec<u64> {
+    let entries = 0..array.entries();
+    entries.map(|entry| array.get(entry).touches).collect()
 }
 
 impl Drop for Keeper {
