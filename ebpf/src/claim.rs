@@ -183,6 +183,12 @@ impl HeatArray {
         }
     }
 
+    /// Sets the touches of `entry`, which exists, to what is known from elsewhere; no use of it is
+    /// told to anybody.
+    pub fn set_touches(&self, entry: usize, touches: u64) {
+        self.entry_words(entry)[0].store(touches, Relaxed);
+    }
+
     /// The entry as it is now, each field by itself.
     pub fn get(&self, entry: usize) -> HeatEntry {
         let mut bytes = [0; HeatEntry::BYTES];

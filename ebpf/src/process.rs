@@ -15,7 +15,7 @@ impl Owner {
         let pid = std::process::id();
         Self {
             pid,
-            start: started(pid).unwrap_or_default(),
+            start: Stat::of(pid).map_or(0, |stat| stat.start),
         }
     }
 
@@ -47,18 +47,40 @@ impl Owner {
         u64::from(self.pid) | u64::from(self.start) << 32
     }
 
+    /// Whether it can still count. A process that was killed stands in `/proc` until its parent
+    /// has asked for it, which some never do.
     pub(crate) fn is_alive(self) -> bool {
-        started(self.pid) == Some(self.start)
+        Stat::of(self.pid).is_some_and(|stat| stat.start == self.start && !stat.has_ended)
     }
 }
 
 /// When process `pid` started, in clock ticks after boot, low half.
 pub fn started(pid: u32) -> Option<u32> {
-    // Field 22 of the line; the second one is a name in parentheses that may hold anything.
-    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let behind_name = line.rsplit_once(')')?.1;
-    let ticks: u64 = behind_name.split_whitespace().nth(19)?.parse().ok()?;
-    Some(ticks as u32)
+    Some(Stat::of(pid)?.start)
+}
+
+/// What `/proc/PID/stat` says.
+struct Stat {
+    /// When the process started, in clock ticks after boot, low half.
+    start: u32,
+    /// Its last thread has ended.
+    has_ended: bool,
+}
+
+impl Stat {
+    fn of(pid: u32) -> Option<Self> {
+        let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field is a name in parentheses that may hold anything.
+        let behind_name = line.rsplit_once(')')?.1;
+        let fields: Vec<&str> = behind_name.split_whitespace().collect();
+        // Fields 3, 20 and 22 of proc(5). While threads remain, only the first one has ended.
+        let (state, threads) = (*fields.first()?, fields.get(17)?);
+        let ticks: u64 = fields.get(19)?.parse().ok()?;
+        Some(Self {
+            start: ticks as u32,
+            has_ended: matches!(state, "Z" | "X") && matches!(*threads, "0" | "1"),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -76,5 +98,25 @@ mod tests {
         };
         assert!(!earlier.is_alive());
         assert_eq!(Owner::from_word(7 << 32), None);
+    }
+
+    #[test]
+    fn a_process_that_nobody_asked_for_is_dead() {
+        use nix::sys::wait::{Id, WaitPidFlag, waitid};
+        let mut child = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .expect("it starts");
+        let pid = child.id();
+        let start = Stat::of(pid).expect("it is there").start;
+        let owner = Owner { pid, start };
+        assert!(owner.is_alive());
+        child.kill().expect("our child");
+        let id = Id::Pid(nix::unistd::Pid::from_raw(pid as i32));
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(id, flags).expect("it ends");
+        assert!(Stat::of(pid).is_some() && !owner.is_alive());
+        child.wait().expect("our child");
+        assert!(!owner.is_alive());
     }
 }

@@ -17,6 +17,7 @@ mod progress;
 mod prompt;
 mod plot;
 mod pressure;
+mod warm;
 mod report;
 mod trace;
 

@@ -6,6 +6,7 @@
 mod fast;
 mod shake;
 mod pressure;
+mod warm;
 mod generate;
 mod nodes;
 mod prefix;
@@ -20,6 +21,7 @@ pub use forecast::Forecast;
 pub use generate::{GenerateOptions, Generated, PathUse, StopReason};
 pub use nodes::{NodeLink, Nodes, NodesError, SCHEME, connect, no_model};
 pub use resolve::{LowerTier, Resolved, SessionOptions, resolve};
+pub use warm::Warmed;
 
 use crate::backend::Backend;
 use crate::backend::work::WorkBuffers;
@@ -32,6 +34,7 @@ use crate::layout::{Layout, TooSmall};
 use crate::manifest::Manifest;
 use crate::session::pressure::UnderPressure;
 use crate::session::shake::Shake;
+use crate::session::warm::WarmUp;
 use crate::stager::Stager;
 use crate::timeline::Watched;
 use larder_cpu::{IsaError, KvError as KvShapeError};
@@ -137,6 +140,7 @@ pub struct Session {
     /// What may shrink the budget.
     pressure: Option<UnderPressure>,
     heat: Heat,
+    warm_up: WarmUp,
 }
 
 /// A tier this many times slower than another is refused beside it; links vary by less.

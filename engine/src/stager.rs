@@ -16,6 +16,7 @@ mod future;
 mod routes;
 mod experts;
 mod shake;
+mod warm;
 
 pub use experts::{ExpertCache, NextExpert};
 pub use routes::Routes;
@@ -31,6 +32,7 @@ use larder_pool::sys::space::{Extent, Space};
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
 use larder_pool::units::BlockId;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,6 +57,8 @@ pub struct StagerCounters {
     pub misses: u64,
     /// Time that the engine slept for blocks.
     pub stall: Duration,
+    /// Blocks of a warm-up that were used before they left.
+    pub warm_hits: u64,
 }
 
 /// A place in the passes to come.
@@ -94,6 +98,8 @@ pub struct Stager {
     in_use: Vec<bool>,
     /// Extent bytes of fixed blocks that are on their way.
     fixed_ahead: u64,
+    /// Brought by a warm-up, and not used since.
+    warm: HashSet<usize>,
     counters: StagerCounters,
     experts: Option<ExpertCache>,
 }
@@ -125,6 +131,7 @@ impl Stager {
             now: Place { pass: 0, index: 0 },
             next: Place { pass: 0, index: 0 },
             fixed_ahead: 0,
+            warm: HashSet::new(),
             counters: StagerCounters::default(),
         }
     }
@@ -206,6 +213,7 @@ impl Stager {
     }
 
     fn drop_fixed(&mut self, index: usize) {
+        self.warm.remove(&index);
         if self.frame_of(index).is_none() {
             self.settle(index);
             drop(self.supply.evict(BlockId::new(index as u32)));
@@ -452,6 +460,7 @@ impl Stager {
             }
         } else {
             self.counters.hits += 1;
+            self.counters.warm_hits += u64::from(self.warm.remove(&block.index()));
         }
         self.in_use[block.index()] = true;
         self.now.index += 1;

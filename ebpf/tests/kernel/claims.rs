@@ -52,6 +52,25 @@ fn heat_of_a_dead_owner_goes_to_the_next_of_its_model() {
 }
 
 #[test]
+fn heat_of_another_cut_of_the_model_is_not_taken() {
+    Bench::run(|bench| {
+        if bench.start().is_none() {
+            return;
+        }
+        let array = HeatArray::claim(&bench.pins, &workers::claim()).expect("an array");
+        array.touch(1, LEFT);
+        drop(array);
+        let cut = Claim {
+            block_count: workers::claim().block_count - 1,
+            ..workers::claim()
+        };
+        let array = HeatArray::claim(&bench.pins, &cut).expect("an array");
+        assert!(!array.is_heat_kept());
+        assert_eq!(array.get(1).touches, 0);
+    });
+}
+
+#[test]
 fn engines_with_process_numbers_of_their_own_are_refused() {
     Bench::run(|bench| {
         if bench.start().is_none() {

@@ -2,6 +2,7 @@
 
 mod policy;
 mod speed;
+mod turns;
 
 use super::error::CliError;
 use super::options::{BenchCommand, BenchOptions};
@@ -9,6 +10,7 @@ use super::options::{BenchCommand, BenchOptions};
 pub(super) fn bench(options: &BenchOptions) -> Result<(), CliError> {
     match (&options.command, &options.speed.model) {
         (Some(BenchCommand::Policy(options)), _) => policy::policy(options),
+        (Some(BenchCommand::Turns(options)), _) => turns::turns(options),
         (None, Some(model)) => speed::speed(model, &options.speed),
         (None, None) => unreachable!("a model or a command is required"),
     }

@@ -5,7 +5,7 @@ mod host;
 pub(super) use host::{
     BenchCommand, BenchOptions, CompletionsOptions, ConfigCommand, ConfigOptions, DoctorOptions,
     HeatCommand, HeatCount, HeatFollow, HeatOptions, HeatPlace, HeatShow, HeatStart, ManOptions,
-    PolicyOptions, TopoOptions,
+    PolicyOptions, TopoOptions, TurnsOptions,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -155,6 +155,8 @@ pub(super) struct RunOptions {
     #[arg(long, value_name = "FILE.svg")]
     pub(super) plot: Option<PathBuf>,
     #[command(flatten)]
+    pub(super) warm: WarmArgs,
+    #[command(flatten)]
     pub(super) engine: EngineArgs,
     #[command(flatten)]
     pub(super) pressure: PressureArgs,
@@ -168,6 +170,17 @@ pub(super) struct RunOptions {
     /// One JSON object on standard output instead of text
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// What is brought before the first prompt.
+#[derive(Debug, Args)]
+pub(super) struct WarmArgs {
+    /// While the prompt is awaited (on standard input, -f -), bring the blocks that earlier runs
+    /// used most, as their heat says: that of `larder heat start`, and where there is none that in
+    /// FILE, which keeps the heat of this run
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    #[expect(clippy::option_option, reason = "absent, alone, or with a file")]
+    pub(super) warm: Option<Option<PathBuf>>,
 }
 
 /// How tokens are chosen.

@@ -10,6 +10,9 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+/// A file of this name is standard input.
+pub(super) const STDIN: &str = "-";
+
 /// A model with what turns its ids into text, if it has that.
 pub(super) struct OpenModel {
     pub(super) manifest: Arc<Manifest>,
@@ -93,7 +96,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, CliError> {
         source,
     };
     let mut bytes = Vec::new();
-    if path == Path::new("-") {
+    if path == Path::new(STDIN) {
         std::io::stdin().read_to_end(&mut bytes).map_err(fail)?;
     } else {
         bytes = std::fs::read(path).map_err(fail)?;

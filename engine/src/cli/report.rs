@@ -3,6 +3,7 @@
 use super::pressure::PressureReport;
 use super::size::{memory, or_dash, share, speed, time};
 use super::table::{Table, width_of};
+use super::warm::WarmReport;
 use super::words::{bound, fast_tier, while_decoding};
 use crate::bound::replay::Record;
 use crate::bound::{Bandwidth, Demand, MEMORY, Origin, PathBound};
@@ -115,6 +116,9 @@ pub(super) struct RunReport {
     pub(super) bytes_over_need: Option<f64>,
     hits: u64,
     misses: u64,
+    /// What `--warm` brought.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warm: Option<WarmReport>,
     /// Blocks and slices that `--shake` made leave.
     #[serde(skip_serializing_if = "Option::is_none")]
     shaken: Option<u64>,
@@ -200,7 +204,7 @@ pub(super) fn notes(session: &Session) -> Vec<String> {
         )
     }));
     notes.extend(session.spill_notes().cloned());
-    notes.extend(session.heat().note());
+    notes.extend(session.heat().notes());
     if let Some(mapping) = session.space().mapping() {
         notes.push(format!("fast tier on {}", mapping.kind().name()));
     }
@@ -310,6 +314,7 @@ impl RunReport {
             bytes_over_need: (bounds.need > 0.0).then(|| arrived as f64 / bounds.need),
             hits: counters.hits,
             misses: counters.misses,
+            warm: WarmReport::of(session),
             shaken: session.shaken(),
             pressure: PressureReport::of(session),
             stall_ms: counters.stall.as_secs_f64() * 1e3,
@@ -400,6 +405,9 @@ impl RunReport {
             "blocks",
             format!("{} hits, {} misses", self.hits, self.misses),
         );
+        if let Some(warm) = &self.warm {
+            table.row("warm", warm.told());
+        }
         table.row("stall", time(self.stall_ms));
         table.row("backend", format!("{} ({})", self.backend, self.cpu));
         for note in &self.notes {

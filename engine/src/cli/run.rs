@@ -3,19 +3,18 @@
 use super::error::CliError;
 use super::options::RunOptions;
 use super::progress::Progress;
-use super::prompt::OpenModel;
+use super::prompt::{OpenModel, STDIN};
 use super::report::{Probes, RunReport};
 use super::words::headline;
 use super::{plot, trace};
-use crate::heat::Heat;
 use crate::sample::Sampler;
-use crate::session::{GenerateOptions, Generated, Session, SessionError};
+use crate::session::{GenerateOptions, Generated, Session, SessionError, SessionOptions};
 use crate::timeline::Watcher;
 use crate::tokenizer::StreamDecoder;
-use larder_ebpf::{DEFAULT_ROOT, Pins};
 use larder_pool::sys::limits::resident_bytes;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::Instant;
 
 /// Tokens between two looks at the memory of the process.
@@ -25,20 +24,22 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     let sampling = options.sampling.resolve()?;
     let mut engine = options.engine.resolve()?;
     engine.may_shrink = options.pressure.is_wanted();
-    let (model, prompt) = OpenModel::open(&options.model, &engine)?.prompt(&options.prompt)?;
+    let model = OpenModel::open(&options.model, &engine)?;
     if options.trace.is_some() {
         trace::check(&model.manifest)?;
     }
-    let mut session = model.session(&engine)?;
-    if let Some(seed) = options.shake {
-        session.shake(seed);
-    }
-    let watched = options.pressure.watch(&mut session)?;
-    session.set_heat(Heat::claim(&Pins::new(DEFAULT_ROOT), &model.manifest));
-    if !options.json {
-        let _ = writeln!(std::io::stderr(), "{}", headline(&options.model, &session));
-    }
-    let mut probes = Probes::begin(&mut session)?;
+    let awaits =
+        options.warm.warm.is_some() && options.prompt.file.as_deref() == Some(Path::new(STDIN));
+    let (model, prompt, (mut session, mut probes, watched)) = if awaits {
+        let (mut session, probes, watched) = ready(options, &engine, &model)?;
+        session.begin_warm().map_err(SessionError::from)?;
+        let (model, prompt) = model.prompt(&options.prompt)?;
+        (model, prompt, (session, probes, watched))
+    } else {
+        let (model, prompt) = model.prompt(&options.prompt)?;
+        let session = ready(options, &engine, &model)?;
+        (model, prompt, session)
+    };
     let start = Instant::now();
     let watcher = options.plot.as_ref().map(|_| session.watched().watch());
     let watcher = watcher.transpose().map_err(SessionError::Threads)?;
@@ -86,6 +87,25 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
         plot::write(path, &headline(&options.model, &session), &timeline, first)?;
     }
     Ok(session.close()?)
+}
+
+/// A session that waits for a prompt, and what its paths carry.
+fn ready(
+    options: &RunOptions,
+    engine: &SessionOptions,
+    model: &OpenModel,
+) -> Result<(Session, Probes, Option<String>), CliError> {
+    let mut session = model.session(engine)?;
+    if let Some(seed) = options.shake {
+        session.shake(seed);
+    }
+    let watched = options.pressure.watch(&mut session)?;
+    session.set_heat(options.warm.heat(&model.manifest));
+    if !options.json {
+        let _ = writeln!(std::io::stderr(), "{}", headline(&options.model, &session));
+    }
+    let probes = Probes::begin(&mut session)?;
+    Ok((session, probes, watched))
 }
 
 fn print(

@@ -89,6 +89,7 @@ impl Session {
     ) -> Result<Generated, SessionError> {
         let start = Instant::now();
         self.check_tokens(options.prompt)?;
+        self.end_warm()?;
         let room = self.resolved.context - options.prompt.len() + 1;
         let count = options.count.min(room);
         let names = self.prefix_keys(options.prompt);
@@ -306,6 +307,7 @@ impl Session {
             tokens,
             logits,
         })?;
+        self.heat.fade();
         self.shake_step(sequence)?;
         self.pressure_step(sequence)
     }

@@ -14,6 +14,7 @@ use crate::session::fast::FastTier;
 use crate::session::nodes::Nodes;
 use crate::session::resolve::{SessionOptions, resolve};
 use crate::session::tiers::Tiers;
+use crate::session::warm::WarmUp;
 use crate::session::{Session, SessionError, SpillHome};
 use crate::stager::Stager;
 use crate::supply::{Replica, Supply};
@@ -58,10 +59,9 @@ impl Session {
         let homes = Homes::new(tiers.homes, Arc::clone(&mover));
         let spill = tiers.spill.map(|folder| SpillHome::new(folder, &homes));
         let rates = (tiers.origin_rate, tiers.weight_rates.as_slice());
-        let packed = manifest.is_packed;
         let origins = tiers.origins.len();
         let model = (&*manifest, tiers.origins);
-        let supply = open_supply(model, &layout, &homes, packed.then_some(rates));
+        let supply = open_supply(model, &layout, &homes, manifest.is_packed.then_some(rates));
 
         let work = WorkBuffers::new(&needs.work, BASE_ROWS, BASE_ROWS, &space, Space::alloc_low)
             .expect("the layout keeps the work area free");
@@ -99,6 +99,7 @@ impl Session {
             shake: None,
             pressure: None,
             heat: Heat::default(),
+            warm_up: WarmUp::default(),
         };
         session.check_tiers(&[])?;
         Ok(session)

@@ -14,6 +14,7 @@ impl Session {
         mut each: impl FnMut(usize, &[f32]) -> Result<(), SessionError>,
     ) -> Result<(), SessionError> {
         self.check_tokens(tokens)?;
+        self.end_warm()?;
         let prefill = self.prefill_of(tokens.len(), usize::MAX);
         let mut sequence = self.sequence(tokens.len(), &prefill, false);
         let aside = self.enter_prefill(&prefill)?;

@@ -7,6 +7,8 @@
 //! Life of an expert: a frame (free, or of a victim that the policy names), wanted, leased once
 //! per layer and pass, then it stays until it is a victim itself or the border takes its frame.
 
+mod warm;
+
 use crate::layout::ExpertArea;
 use crate::stager::StagerCounters;
 use crate::stager::routes::Routes;
@@ -65,6 +67,8 @@ pub struct ExpertCache {
     guessed: HashSet<BlockId>,
     /// Given up; the mover may not know yet.
     cancelled: HashSet<BlockId>,
+    /// Brought by a warm-up, and not used since.
+    warm: HashSet<BlockId>,
     due: u64,
 }
 
@@ -93,6 +97,7 @@ impl ExpertCache {
             guesses: VecDeque::new(),
             guessed: HashSet::new(),
             cancelled: HashSet::new(),
+            warm: HashSet::new(),
             due: 0,
         }
     }
@@ -202,6 +207,7 @@ impl ExpertCache {
             counters.misses += 1;
         } else {
             counters.hits += 1;
+            counters.warm_hits += u64::from(self.warm.remove(&block));
         }
         self.policy.used(block);
         Ok(NextExpert::Leased(block, lease))
@@ -392,6 +398,7 @@ impl ExpertCache {
         }
         self.moved[index] = false;
         self.guessed.remove(&block);
+        self.warm.remove(&block);
         self.policy.left(block);
     }
 }

@@ -16,4 +16,5 @@ mod shaken;
 mod pressed;
 mod bad_use;
 mod faults;
+mod warm;
 mod cost;

@@ -1,6 +1,6 @@
 //! Options of the commands about a host, not a model.
 
-use super::SpeedOptions;
+use super::{EngineArgs, SpeedOptions, WarmArgs};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -57,6 +57,36 @@ pub(in crate::cli) struct BenchOptions {
 pub(in crate::cli) enum BenchCommand {
     /// Replay traces through caches under each placement policy
     Policy(PolicyOptions),
+    /// Time several texts of one session: the first beside the same one later
+    Turns(TurnsOptions),
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct TurnsOptions {
+    /// GGUF file (or its first shard), folder with config.json and safetensors, or remote://NAME
+    pub(in crate::cli) model: PathBuf,
+    /// A prompt; may be given several times: turns take them in order, again and again
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(in crate::cli) prompt: Vec<String>,
+    /// As --prompt, as token ids, 1,2,3 [default: 1 to 16]
+    #[arg(long, value_name = "IDS", conflicts_with = "prompt")]
+    pub(in crate::cli) prompt_tokens: Vec<String>,
+    /// Tokens to generate in each turn; the end token ends none
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 64)]
+    pub(in crate::cli) count: usize,
+    /// Turns
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(in crate::cli) turns: usize,
+    /// With --warm, seconds until the first turn at most [default: until everything has come]
+    #[arg(long, value_name = "SECONDS", requires = "warm")]
+    pub(in crate::cli) idle: Option<f64>,
+    #[command(flatten)]
+    pub(in crate::cli) warm: WarmArgs,
+    #[command(flatten)]
+    pub(in crate::cli) engine: EngineArgs,
+    /// One JSON object on standard output
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
 }
 
 #[derive(Debug, Args)]
