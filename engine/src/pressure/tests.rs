@@ -102,10 +102,16 @@ fn it_comes_back_in_steps_after_a_calm_time_and_not_into_the_margin() {
     let low = LIMITS.most - 2 * MARGIN;
     assert_eq!(bench.budget(), low);
     let plenty = Some(3 * MARGIN + 20 * MIB);
-    assert!(!bench.later(CALM - TICK, plenty, 0.0), "not yet");
+    assert!(
+        !bench.later(CALM.saturating_sub(TICK), plenty, 0.0),
+        "not yet"
+    );
     assert!(bench.later(TICK, plenty, 0.0));
     assert_eq!(bench.budget(), low + MARGIN + 20 * MIB);
-    assert!(!bench.later(STEP - TICK, plenty, 0.0), "one step at a time");
+    assert!(
+        !bench.later(STEP.saturating_sub(TICK), plenty, 0.0),
+        "one step at a time"
+    );
     // The room of the step is in use now.
     assert!(
         !bench.later(STEP, Some(2 * MARGIN), 0.0),
@@ -130,7 +136,7 @@ fn where_only_stalls_are_told_it_goes_and_comes_by_eighths_down_to_the_least() {
     assert!(!bench.later(TICK, None, 0.5), "never under the least");
     assert_eq!(bench.budget(), LIMITS.least);
     assert_eq!(bench.pressure.story().shrunk, 7);
-    assert!(!bench.later(CALM - TICK, None, 0.0));
+    assert!(!bench.later(CALM.saturating_sub(TICK), None, 0.0));
     for part in 1..=7 {
         assert!(bench.later(STEP, None, 0.0));
         assert_eq!(bench.budget(), LIMITS.least + part * 200 * MIB);
@@ -168,6 +174,6 @@ fn no_reading_drives_it_out_of_its_limits() {
         if is_short {
             pressed_at = now;
         }
-        assert!(after <= before || now - pressed_at >= CALM);
+        assert!(after <= before || now.saturating_sub(pressed_at) >= CALM);
     }
 }
