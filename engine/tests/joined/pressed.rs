@@ -7,7 +7,7 @@ use std::time::Duration;
 const MORE: u64 = 600_000;
 /// Name of the file that tells the stalls, and time between two changes of it.
 const FILE: &str = "pressure";
-const TICK: Duration = Duration::from_millis(60);
+const TICK: Duration = Duration::from_millis(100);
 
 #[test]
 fn a_budget_that_shrinks_changes_no_id() {

@@ -190,7 +190,7 @@ impl Trial {
     pub(crate) fn start_pressed(&self, more: u64, pressure: &str) -> Run<'_> {
         let fast = format!("{}{}", self.kind, self.least + more);
         let pressure = format!("--pressure={pressure}");
-        let tiers = ["--tier", &fast, "--tier", "origin,limit=20MB/s", "--tier"];
+        let tiers = ["--tier", &fast, "--tier", "origin,limit=8MB/s", "--tier"];
         let rest = ["nvme=pressed,16MiB", &pressure];
         let arguments = self.arguments(&self.path, &[&tiers[..], &rest].concat());
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
