@@ -3,8 +3,8 @@
 //! Three kinds of callers. `larder heat start|status|stop` calls [`start`], [`status`] and [`stop`]
 //! with privileges and exits: the kernel keeps what is pinned. An engine calls [`HeatArray::claim`]
 //! without any, as a member of the group that owns the pins, and adds its touches to its own array.
-//! Readers use [`Heat`] and can write nothing. Who follows a process that knows nothing of us claims
-//! an array in its name ([`HeatArray::claim_for`]).
+//! Readers use [`Heat`] and can write nothing. Who follows a process that knows nothing of us
+//! claims an array in its name ([`HeatArray::claim_for`]).
 //!
 //! This crate decides nothing about memory and knows no blocks but by number. The programs are in
 //! `probes`, the layouts in `abi`.
