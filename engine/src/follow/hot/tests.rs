@@ -58,6 +58,7 @@ fn sampled_loads_need_two_windows_and_silence_counts() {
     blocks.close_window();
     blocks.touch(7);
     assert_eq!(blocks.hot_count(), 1);
+    blocks.close_window();
     windows(&mut blocks, WINDOWS, 40);
     assert_eq!(chosen(&blocks, 64), [40], "7 was mapped all the time");
 }
