@@ -32,10 +32,12 @@ mod stop;
 mod start;
 
 mod read;
+mod disk;
 mod status;
 mod claim;
 
 pub use claim::{Claim, HeatArray};
+pub use disk::DiskLatency;
 pub use error::{ClaimError, ReadError, StartError, StopError};
 pub use larder_abi::{Event, HeatEntry, IoLatency, Range, Region, Settings, TierStats};
 pub use local::{group_id, monotonic_ns};

@@ -6,6 +6,7 @@ use super::*;
 use crate::block::{BlockSpec, Run};
 use crate::clock::VirtualClock;
 use crate::sim::{Link, MemoryFiles, SimDriver, SplitMix};
+use crate::units::BytesPerSec;
 use larder_sys::lease::SlotTable;
 use larder_sys::mapping::Mapping;
 use larder_sys::slot::State;
@@ -49,6 +50,7 @@ fn world(seed: u64, link: Link, limit: Option<f64>) -> World {
         source: Box::new(files.clone()),
         limit: limit.and_then(BytesPerSec::new),
         bounce: None,
+        disk: None,
     };
     let around = Around {
         clock: Arc::new(clock.clone()),

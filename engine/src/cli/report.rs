@@ -1,10 +1,13 @@
 //! The report of a run: the same numbers as one JSON object and as a table.
 
+mod disks;
+
 use super::size::{memory, or_dash, rate, share, speed, time};
 use super::table::{Table, width_of};
 use crate::bound::replay::Record;
 use crate::bound::{Bandwidth, Demand, MEMORY, Origin, PathBound};
 use crate::session::{Generated, Inward, Session, SessionError};
+use disks::DiskReport;
 use larder_pool::sys::limits::resident_bytes;
 use larder_pool::units::BytesPerSec;
 use serde::Serialize;
@@ -119,6 +122,9 @@ pub(super) struct RunReport {
     pub(super) stall_ms: f64,
     pub(super) link_busy: Option<f64>,
     pub(super) link_mb_s: BTreeMap<String, f64>,
+    /// Mean wait for a block while decoding, from when it was a demand, by path.
+    demand_us: BTreeMap<String, f64>,
+    disks: BTreeMap<String, DiskReport>,
     pub(super) bound_tok_s: f64,
     pub(super) bound_by: String,
     pub(super) estimated: bool,
@@ -283,7 +289,15 @@ impl RunReport {
         let arrived = inward.map(|path| made.decode_paths[path.path.index()].bytes);
         let arrived: u64 = arrived.sum();
         let busiest = made.decode_paths.iter().map(|path| path.busy).max();
+        let waits = names.iter().zip(&made.decode_paths);
+        let waits = waits.filter(|(_, path)| path.demands > 0);
+        let demand_us = waits.map(|(name, path)| {
+            let each = path.demand.as_secs_f64() * 1e6 / path.demands as f64;
+            (name.clone(), each)
+        });
         Self {
+            demand_us: demand_us.collect(),
+            disks: disks::disks(session),
             text,
             tokens: made.tokens.clone(),
             prompt_tokens,
@@ -394,6 +408,7 @@ impl RunReport {
             });
             table.row(path, format!("{}{link}", memory(*bytes)));
         }
+        disks::rows(&self.disks, &mut table);
         table.row("link busy", or_dash(self.link_busy, share));
         table.row("over need", or_dash(self.bytes_over_need, share));
         table.row(

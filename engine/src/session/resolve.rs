@@ -6,6 +6,7 @@ use crate::backend::work::WorkShape;
 use crate::kv::KvLayout;
 use crate::layout::{ExpertNeeds, Needs};
 use crate::manifest::{Block, Manifest, Role};
+use crate::meter::DiskOptions;
 use crate::session::SessionError;
 use larder_cpu::{Isa, KvShape, KvType, WeightType};
 use larder_pool::sys::limits::available_bytes;
@@ -35,6 +36,7 @@ pub struct SessionOptions {
     pub lower: Vec<LowerTier>,
     /// Rows of one prefill pass, at most; `None` leaves it to the layout.
     pub prefill_rows: Option<usize>,
+    pub disks: DiskOptions,
 }
 
 /// A tier that may hold what the fast tier does not.

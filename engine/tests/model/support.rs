@@ -1,6 +1,7 @@
 //! Models and golden outputs that the repository carries.
 
 use larder::manifest::Manifest;
+use larder::meter::DiskOptions;
 use larder::sample::argmax;
 use larder::session::{GenerateOptions, Session, SessionOptions};
 use larder_cpu::Isa;
@@ -95,6 +96,7 @@ pub(crate) fn options() -> SessionOptions {
         is_device: false,
         lower: Vec::new(),
         prefill_rows: None,
+        disks: DiskOptions::PLAIN,
     }
 }
 
