@@ -1,10 +1,12 @@
 //! The path in simulation: faults, order of classes, quarantine.
 
+mod disk;
 mod tier;
 
 use super::*;
 use crate::block::{BlockSpec, Run};
-use crate::clock::VirtualClock;
+use crate::checksum::SumStore;
+use crate::clock::{Clock, VirtualClock};
 use crate::sim::{Link, MemoryFiles, SimDriver, SplitMix};
 use crate::units::BytesPerSec;
 use larder_sys::lease::SlotTable;
