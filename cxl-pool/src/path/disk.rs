@@ -9,7 +9,7 @@
 use super::counters::PathCounters;
 use super::health::{Health, Look};
 use super::meter::{DeviceMeter, DeviceTotals};
-use super::window::Window;
+use super::window::{Range, Window};
 use crate::units::Nanos;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 pub enum Sizing {
     /// By bandwidth alone: what it carries in 4 ms, 4 MiB at most.
     Fixed,
-    /// By the latency of the disk, never above the fixed size.
+    /// By what the disk answers: from the bandwidth-delay product to 4 MiB.
     Latency,
 }
 
@@ -31,8 +31,11 @@ pub struct DiskParts {
     pub note: Option<String>,
 }
 
-/// A round ends when the window was full for so long.
+/// Most bytes in flight on any path, whatever sizes its window.
+pub(super) const WINDOW_MAX: u64 = 4 << 20;
+/// A round ends when the window was full for so long and brought so many pieces.
 const ROUND_NS: u64 = 25_000_000;
+const ROUND_PIECES: u64 = 16;
 /// Time between two looks at the health of the disk, at least.
 const LOOK_NS: u64 = 100_000_000;
 /// Pieces that a look has at least.
@@ -88,6 +91,14 @@ pub(super) struct Flight {
     pub(super) ahead: u64,
 }
 
+/// Time in which the window was full, and what came in it.
+#[derive(Default)]
+struct Round {
+    ns: u64,
+    bytes: u64,
+    pieces: u64,
+}
+
 /// A piece that was alone when it started.
 struct Alone {
     started: Nanos,
@@ -101,11 +112,13 @@ pub(super) struct DiskPace {
     counters: Arc<PathCounters>,
     window: Window,
     health: Health,
-    round: (u64, u64),
+    round: Round,
     /// Rates of the last rounds, in bytes per nanosecond.
     rates: Recent<10>,
     /// Nanoseconds that an operation alone takes beside those for its bytes.
     quiet: Recent<9>,
+    /// Bytes that the link carries in that time, when it is known.
+    delayed: f64,
     quiet_at: Nanos,
     metered_at: Nanos,
     alone: Option<Alone>,
@@ -123,9 +136,10 @@ impl DiskPace {
             counters,
             window: Window::new(),
             health: Health::new(),
-            round: (0, 0),
+            round: Round::default(),
             rates: Recent::new(),
             quiet: Recent::new(),
+            delayed: 0.0,
             quiet_at: now,
             metered_at: now,
             alone: None,
@@ -138,24 +152,30 @@ impl DiskPace {
         self.meter.as_mut().and_then(|meter| meter.totals())
     }
 
-    /// Bytes that may be in flight, of at most `most`.
-    pub(super) fn window_bytes(&self, piece: u64, most: u64) -> u64 {
-        let count = most / piece;
+    /// Bytes that may be in flight, in pieces of `piece`, where bandwidth alone says `fixed`.
+    pub(super) fn window_bytes(&self, piece: u64, fixed: u64) -> u64 {
         match self.sizing {
-            Sizing::Fixed => most,
-            Sizing::Latency => match self.window.pieces(self.floor(piece), count) {
-                pieces if pieces >= count => most,
-                pieces => pieces * piece,
-            },
+            Sizing::Fixed => fixed,
+            Sizing::Latency => self.window.pieces(self.range(piece, fixed)) * piece,
         }
     }
 
-    /// Pieces of the bandwidth-delay product with head room: the bytes that the link carries while
-    /// an operation takes its time, and the piece itself.
-    fn floor(&self, piece: u64) -> u64 {
-        let product = self.rates.most().zip(self.quiet.median());
-        let bytes = product.map_or(f64::MAX, |(rate, quiet)| rate * quiet + piece as f64);
-        (bytes * HEAD_ROOM / piece as f64).ceil() as u64
+    /// From the bandwidth-delay product with head room, which is the bytes that the link carries
+    /// while an operation takes its time, and the piece itself, to the largest window there is.
+    fn range(&self, piece: u64, fixed: u64) -> Range {
+        let product = HEAD_ROOM * (self.delayed + piece as f64);
+        Range {
+            floor: (product / piece as f64).ceil() as u64,
+            first: fixed / piece,
+            most: WINDOW_MAX / piece,
+        }
+    }
+
+    /// Works the product out anew.
+    fn learn(&mut self) {
+        if let (Some(rate), Some(quiet)) = (self.rates.most(), self.quiet.median()) {
+            self.delayed = rate * quiet;
+        }
     }
 
     /// Nothing more should start before everything is home: it is time to see a piece alone.
@@ -201,6 +221,7 @@ impl DiskPace {
         // Time above the device is a queue too, which a deeper one does not shorten.
         self.quiet
             .push(device.map_or(own, |device| device.min(own)));
+        self.learn();
     }
 
     /// Mean time of the device's requests since `before`.
@@ -211,20 +232,22 @@ impl DiskPace {
 
     /// The window was full for `ns` nanoseconds more.
     pub(super) fn busy(&mut self, ns: u64) {
-        self.round.0 += ns;
+        self.round.ns += ns;
     }
 
     /// `len` bytes came while the window was full.
-    pub(super) fn carried(&mut self, len: u64, piece: u64, most: u64) {
-        self.round.1 += len;
-        if self.round.0 < ROUND_NS {
+    pub(super) fn carried(&mut self, len: u64, piece: u64, fixed: u64) {
+        self.round.bytes += len;
+        self.round.pieces += 1;
+        if self.round.ns < ROUND_NS || self.round.pieces < ROUND_PIECES {
             return;
         }
-        let (ns, bytes) = std::mem::take(&mut self.round);
+        let Round { ns, bytes, .. } = std::mem::take(&mut self.round);
         let rate = bytes as f64 / ns as f64;
         self.rates.push(rate);
-        self.window.round(rate, self.floor(piece), most / piece);
-        let window = self.window_bytes(piece, most);
+        self.learn();
+        self.window.round(rate, self.range(piece, fixed));
+        let window = self.window_bytes(piece, fixed);
         self.counters.window_bytes.store(window, Ordering::Relaxed);
     }
 

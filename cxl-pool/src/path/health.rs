@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const LONG: f64 = 4.0;
 /// A request that takes this long comes from a slow disk, however usual it is there.
 const SLOW_NS: f64 = 20e6;
+/// So much of a piece's time away from the device is a wait, not the way to it and back.
+const ABOVE_NS: f64 = 2e6;
 /// Requests of one piece, at most: pieces are 1 MiB and requests 128 KiB or more.
 const REQUESTS_MAX: f64 = 8.0;
 /// Requests at the device beside twice our own that need not be somebody else's.
@@ -110,12 +112,15 @@ impl Health {
         let per_piece = device.requests as f64 / look.pieces as f64;
         self.per_piece = self.per_piece.min(per_piece.max(1.0));
         self.request_ns = self.request_ns.min(request_ns);
+        // Usual or not: what is not spent at the device is spent in a queue above it.
+        let each = look.nanos as f64 / look.pieces as f64;
+        let waits_above = each >= LONG * request_ns && each - request_ns >= ABOVE_NS;
         let takes_long = request_ns >= (LONG * self.request_ns).min(SLOW_NS);
         let has_others = at_device > 2.0 * own * self.per_piece + SLACK;
         match (takes_long, has_others) {
             (true, false) => DiskState::Slow,
             (true, true) => DiskState::Busy,
-            (false, _) if is_long => DiskState::Busy,
+            (false, _) if is_long || waits_above => DiskState::Busy,
             (false, _) => DiskState::Steady,
         }
     }

@@ -1,7 +1,7 @@
 //! The pace of a path: sizes of its pieces and window, its limit, and how busy it was.
 
 use super::counters::PathCounters;
-use super::disk::{DiskPace, DiskParts, Flight};
+use super::disk::{DiskPace, DiskParts, Flight, WINDOW_MAX};
 use crate::limit::TokenBucket;
 use crate::units::{BytesPerSec, GRANULE, Nanos};
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use std::sync::atomic::Ordering;
 /// best on disks; deeper windows only add latency to a demand.
 const PIECE_MIN: u64 = 16 << 10;
 pub(super) const PIECE_MAX: u64 = 1 << 20;
-const WINDOW_MAX: u64 = 4 << 20;
 /// Time whose worth of bytes a window and a piece hold at most.
 const QUANTUM_S: f64 = 4e-3;
 /// Bandwidth assumed until it has been measured.
 const BANDWIDTH_GUESS: f64 = 1e9;
+
 /// See the module.
 pub(super) struct Pace {
     counters: Arc<PathCounters>,

@@ -2,9 +2,10 @@
 //!
 //! What is in flight beyond the bandwidth-delay product waits in a queue and moves nothing, and a
 //! demand waits behind it. So the window has a floor, that product with head room, which the
-//! caller knows from measurements, and above it a size that is tried out: one piece less, one
-//! piece more, each in pairs of rounds beside the present size. It shrinks if less carries as
-//! much, which is where latency grew without throughput, and grows while more carries more.
+//! caller knows from measurements, and above it a size that is tried out: less and more, each in
+//! pairs of rounds beside the present size. It shrinks if less carries as
+//! much, which is where latency grew without throughput, and grows while more carries more, which
+//! it does where others queue at the same disk.
 //!
 //! Source: Little, 1961, for the product; Brakmo and Peterson, SIGCOMM 1994 (Vegas), for the rule;
 //! Dong et al., NSDI 2015 (PCC), for judging a size by pairs of rounds instead of by a model.
@@ -12,13 +13,32 @@
 /// Pieces that keep one in flight while another one comes home and is followed up.
 const PIECES_MIN: u64 = 2;
 /// Pairs of a trial.
-const PAIRS: usize = 8;
-/// Share of the rate that one piece less may cost, and that one more must bring.
+const PAIRS: usize = 6;
+/// Share of the rate that a smaller window may cost, and that a larger one must bring.
 const SAME: f64 = 0.99;
 const MORE: f64 = 1.02;
+/// A trial goes a fourth of the window up or down, a piece at least.
+const STEP: u64 = 4;
 /// Rounds between two trials, doubled for each one that changed nothing, up to `REST << DOUBLED`.
-const REST: u32 = 16;
+const REST: u32 = 8;
 const DOUBLED: u32 = 5;
+
+/// Pieces that a window may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    /// The bandwidth-delay product.
+    pub(super) floor: u64,
+    /// The window before anything has been tried out.
+    pub(super) first: u64,
+    pub(super) most: u64,
+}
+
+impl Range {
+    fn clamp(self, pieces: u64) -> u64 {
+        let most = self.most.max(PIECES_MIN);
+        pieces.clamp(self.floor.clamp(PIECES_MIN, most), most)
+    }
+}
 
 /// A size beside the present one.
 #[derive(Debug)]
@@ -33,7 +53,8 @@ struct Trial {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Window {
-    pieces: u64,
+    /// What a trial has come to.
+    found: Option<u64>,
     trial: Option<Trial>,
     /// Rounds until the next trial.
     rest: u32,
@@ -43,87 +64,76 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// As much as may be, until it has been tried out.
     pub(super) const fn new() -> Self {
         Self {
-            pieces: u64::MAX,
+            found: None,
             trial: None,
             rest: REST,
             refused: 0,
-            is_growing: false,
+            is_growing: true,
         }
     }
 
-    /// Pieces that may be in flight now, from `floor` to `most`.
-    pub(super) fn pieces(&self, floor: u64, most: u64) -> u64 {
-        let round = self.trial.as_ref().filter(|trial| trial.beside.is_some());
-        let pieces = round.map_or(self.pieces, |trial| trial.pieces);
-        clamp(pieces, floor, most)
+    fn size(&self, range: Range) -> u64 {
+        range.clamp(self.found.unwrap_or(range.first))
     }
 
-    /// A round in which the window was full has ended, at `rate` bytes per second.
-    pub(super) fn round(&mut self, rate: f64, floor: u64, most: u64) {
-        self.pieces = clamp(self.pieces, floor, most);
-        let possible = |pieces: u64| clamp(pieces, floor, most) == pieces;
-        if self
-            .trial
-            .as_ref()
-            .is_some_and(|trial| !possible(trial.pieces))
-        {
-            self.trial = None;
+    /// Pieces that may be in flight now.
+    pub(super) fn pieces(&self, range: Range) -> u64 {
+        let trial = self.trial.as_ref();
+        match trial.filter(|trial| trial.beside.is_some()) {
+            Some(trial) => range.clamp(trial.pieces),
+            None => self.size(range),
         }
-        match &mut self.trial {
-            Some(trial) => {
-                let Some(beside) = trial.beside.take() else {
-                    trial.beside = Some(rate);
-                    return;
-                };
-                trial.ratios.push(rate / beside);
-                if trial.ratios.len() == PAIRS {
-                    self.decide();
-                }
+    }
+
+    /// A round in which the window was full has ended, at `rate`.
+    pub(super) fn round(&mut self, rate: f64, range: Range) {
+        let size = self.size(range);
+        let is_other = |pieces: u64| pieces != size && range.clamp(pieces) == pieces;
+        self.trial.take_if(|trial| !is_other(trial.pieces));
+        if let Some(trial) = &mut self.trial {
+            let Some(beside) = trial.beside.take() else {
+                trial.beside = Some(rate);
+                return;
+            };
+            trial.ratios.push(rate / beside);
+            if trial.ratios.len() == PAIRS {
+                self.decide(size);
             }
-            None if self.rest > 0 => self.rest -= 1,
-            None => {
-                let (more, less) = (self.pieces + 1, self.pieces - 1);
-                let order = if self.is_growing {
-                    [more, less]
-                } else {
-                    [less, more]
-                };
-                let other = order.into_iter().find(|&pieces| possible(pieces));
-                self.trial = other.map(|pieces| Trial {
-                    pieces,
-                    beside: Some(rate),
-                    ratios: Vec::with_capacity(PAIRS),
-                });
-            }
+        } else if self.rest > 0 {
+            self.rest -= 1;
+        } else {
+            let step = (size / STEP).max(1);
+            let (more, less) = (range.clamp(size + step), range.clamp(size - step));
+            let order = if self.is_growing {
+                [more, less]
+            } else {
+                [less, more]
+            };
+            let other = order.into_iter().find(|&pieces| is_other(pieces));
+            self.trial = other.map(|pieces| Trial {
+                pieces,
+                beside: Some(rate),
+                ratios: Vec::with_capacity(PAIRS),
+            });
         }
     }
 
-    fn decide(&mut self) {
+    fn decide(&mut self, size: u64) {
         let Some(mut trial) = self.trial.take() else {
             return;
         };
         trial.ratios.sort_by(f64::total_cmp);
-        let ratio = (trial.ratios[PAIRS / 2 - 1] + trial.ratios[PAIRS / 2]) / 2.0;
-        let enough = if trial.pieces > self.pieces {
-            MORE
+        let ratio = f64::midpoint(trial.ratios[PAIRS / 2 - 1], trial.ratios[PAIRS / 2]);
+        let is_larger = trial.pieces > size;
+        if ratio >= if is_larger { MORE } else { SAME } {
+            (self.found, self.refused) = (Some(trial.pieces), 0);
+            self.is_growing = is_larger;
         } else {
-            SAME
-        };
-        if ratio >= enough {
-            self.is_growing = trial.pieces > self.pieces;
-            (self.pieces, self.refused) = (trial.pieces, 0);
-        } else {
-            self.is_growing = trial.pieces < self.pieces;
             self.refused = (self.refused + 1).min(DOUBLED);
+            self.is_growing = !is_larger;
         }
         self.rest = REST << self.refused;
     }
-}
-
-fn clamp(pieces: u64, floor: u64, most: u64) -> u64 {
-    let most = most.max(PIECES_MIN);
-    pieces.clamp(floor.clamp(PIECES_MIN, most), most)
 }

@@ -289,14 +289,8 @@ impl RunReport {
         let arrived = inward.map(|path| made.decode_paths[path.path.index()].bytes);
         let arrived: u64 = arrived.sum();
         let busiest = made.decode_paths.iter().map(|path| path.busy).max();
-        let waits = names.iter().zip(&made.decode_paths);
-        let waits = waits.filter(|(_, path)| path.demands > 0);
-        let demand_us = waits.map(|(name, path)| {
-            let each = path.demand.as_secs_f64() * 1e6 / path.demands as f64;
-            (name.clone(), each)
-        });
         Self {
-            demand_us: demand_us.collect(),
+            demand_us: disks::waits(&names, &made.decode_paths),
             disks: disks::disks(session),
             text,
             tokens: made.tokens.clone(),

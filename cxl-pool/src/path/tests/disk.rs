@@ -52,6 +52,8 @@ struct World {
     link: u64,
     /// Bytes of others that stand in front of each request of ours.
     others: u64,
+    /// Bytes that somebody else has in flight all the time, in a queue above the device.
+    neighbour: u64,
     /// Time that each request waits above the device.
     above_ns: u64,
     in_flight: BTreeMap<(u64, u64), (Flight, u64, u64)>,
@@ -80,6 +82,7 @@ impl World {
             lanes: vec![0; model.lanes],
             link: 0,
             others: 0,
+            neighbour: 0,
             above_ns: 0,
             in_flight: BTreeMap::new(),
             order: 0,
@@ -95,13 +98,18 @@ impl World {
         let lane = self.lanes.iter_mut().min().expect("a disk has lanes");
         let jitter = self.random.next_u64() % (self.model.jitter_ns + 1);
         *lane = issued.max(*lane) + self.model.latency_ns + jitter;
-        let carried = (self.others + len) as f64 / self.model.rate;
+        let shared = len as f64 * self.neighbour as f64 / flight.ahead as f64;
+        let carried = ((self.others + len) as f64 + shared) / self.model.rate;
         self.link = self.link.max(*lane) + carried as u64;
         let done = self.link;
         let mut totals = self.totals.lock();
         let requests = 1 + self.others / MIB;
         totals.requests += requests;
-        totals.nanos += (done - issued) * requests;
+        totals.nanos += if self.neighbour > 0 {
+            self.model.latency_ns + (len as f64 / self.model.rate) as u64
+        } else {
+            (done - issued) * requests
+        };
         drop(totals);
         self.order += 1;
         self.in_flight
@@ -181,6 +189,26 @@ fn the_window_grows_again_when_more_carries_more() {
     fixed.run(2.0);
     let best = fixed.run(2.0);
     assert!(rate > 0.95 * best, "{rate} of {best}");
+}
+
+#[test]
+fn beside_another_reader_the_window_takes_a_share_that_the_fixed_one_gives_away() {
+    let run = |sizing| {
+        let mut world = World::new(FAST, sizing, true);
+        world.neighbour = 8 * MIB;
+        world.run(20.0);
+        let rate = world.run(2.0);
+        (rate, world.window(), world.state())
+    };
+    let (fixed, small, _) = run(Sizing::Fixed);
+    assert!(
+        small < 4 * MIB,
+        "less bandwidth, less window, less bandwidth: {small}"
+    );
+    let (rate, window, state) = run(Sizing::Latency);
+    assert!(window > 3 * MIB && window <= 4 * MIB, "{window}");
+    assert!(rate > 1.4 * fixed, "{rate} of {fixed}");
+    assert_eq!(state, Some(DiskState::Busy));
 }
 
 #[test]

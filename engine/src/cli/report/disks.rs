@@ -1,8 +1,8 @@
 //! What a run learned of the disks behind its paths.
 
-use crate::cli::size::{memory, time};
+use crate::cli::size::memory;
 use crate::cli::table::Table;
-use crate::session::Session;
+use crate::session::{PathUse, Session};
 use larder_pool::path::DiskState;
 use larder_pool::units::PathId;
 use serde::Serialize;
@@ -43,12 +43,21 @@ pub(super) fn disks(session: &Session) -> BTreeMap<String, DiskReport> {
     reports.collect()
 }
 
+/// Mean wait for a block that was a demand, in microseconds, by the name of its path.
+pub(super) fn waits(names: &[String], paths: &[PathUse]) -> BTreeMap<String, f64> {
+    let waited = names.iter().zip(paths).filter(|(_, path)| path.demands > 0);
+    let each = waited.map(|(name, path)| {
+        let mean = path.demand.as_secs_f64() * 1e6 / path.demands as f64;
+        (name.clone(), mean)
+    });
+    each.collect()
+}
+
 /// A row for each that is not steady.
 pub(super) fn rows(disks: &BTreeMap<String, DiskReport>, table: &mut Table) {
     for (path, report) in disks {
-        let device = report.device_us.map_or(String::new(), |us| {
-            format!(", {} per request", time(us / 1e3))
-        });
+        let device = report.device_us;
+        let device = device.map_or(String::new(), |us| format!(", {us:.0} us per request"));
         let window = report
             .window_bytes
             .map_or(String::new(), |bytes| format!(", window {}", memory(bytes)));
