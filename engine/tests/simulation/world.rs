@@ -361,7 +361,7 @@ impl Parts {
             bounce: None,
             disk: Some(DiskParts {
                 // Not drawn, so that what else is drawn stays what it was.
-                sizing: if seed % 2 == 0 {
+                sizing: if seed.is_multiple_of(2) {
                     Sizing::Latency
                 } else {
                     Sizing::Fixed
