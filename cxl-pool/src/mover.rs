@@ -137,6 +137,7 @@ impl Mover {
 
     fn start_path(&mut self, parts: PathParts) -> io::Result<()> {
         let mut notes = parts.driver.notes().to_vec();
+        notes.extend(parts.disk.as_ref().and_then(|disk| disk.note.clone()));
         notes.extend(parts.bounce.as_ref().and_then(Bounce::note));
         let info = PathInfo {
             name: parts.name.clone(),

@@ -5,25 +5,33 @@
 //! publish. Nothing here sleeps except `reap` of the driver, and time comes from the clock, so the
 //! same code runs in simulation.
 
+mod meter;
+mod health;
+mod counters;
+mod window;
+mod disk;
 mod pace;
 mod retry;
 mod verdict;
 
 mod bounce;
+mod parts;
 
 pub use bounce::{Bounce, STAGING_MAX};
-pub use pace::PathCounters;
+pub use counters::PathCounters;
+pub use disk::{DiskParts, Sizing};
+pub use health::{DiskState, HealthCounters};
+pub use meter::{DeviceMeter, DeviceTotals};
+pub use parts::{Around, Outcome, PathParts};
 
-use crate::checksum::SumStore;
-use crate::clock::Clock;
-use crate::device::{Copier, IdleDriver, NoFiles};
 use crate::source::{Source, bytes_due};
 use crate::transfer::{
     Class, Cut, Fetch, Free, Landed, MoveError, Next, Place, Relay, StoreWant, Storing, Task,
     Transfer, Want, Work,
 };
-use crate::units::{BlockId, BytesPerSec, Nanos};
+use crate::units::{BlockId, Nanos};
 use bounce::{Buffer, Submit};
+use disk::Flight;
 use larder_sys::io::{Done, Driver, Op, Verb};
 use pace::Pace;
 use retry::Retries;
@@ -34,47 +42,6 @@ use verdict::verdict;
 
 /// The files are looked at again after this time.
 const CHECK_NS: u64 = 20_000_000;
-
-/// Tells others what became of moves, and of the path.
-pub trait Outcome: Send {
-    /// The move into `slot` has failed.
-    fn failed(&self, slot: usize, error: MoveError);
-
-    /// The path takes no more stores.
-    fn closed(&self);
-}
-
-/// Parts of a path that its mover puts together.
-pub struct PathParts {
-    /// Such as `origin>dram`.
-    pub name: String,
-    pub driver: Box<dyn Driver>,
-    pub source: Box<dyn Source>,
-    pub limit: Option<BytesPerSec>,
-    /// How pieces on a device are moved, on a path that moves such.
-    pub bounce: Option<Bounce>,
-}
-
-impl PathParts {
-    /// Parts of a path between tiers that have memory, mapped or a device's.
-    pub fn memory(name: String, copier: Box<dyn Copier>, limit: Option<BytesPerSec>) -> Self {
-        Self {
-            name,
-            driver: Box::new(IdleDriver::new(copier.name())),
-            source: Box::new(NoFiles),
-            limit,
-            bounce: Some(Bounce::direct(copier)),
-        }
-    }
-}
-
-/// What a path shares with its mover.
-pub struct Around {
-    pub clock: Arc<dyn Clock>,
-    pub outcome: Box<dyn Outcome>,
-    pub counters: Arc<PathCounters>,
-    pub sums: Arc<SumStore>,
-}
 
 /// An operation in flight.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +54,7 @@ struct InFlight {
     due: u64,
     len: u64,
     attempts: u8,
+    flight: Flight,
 }
 
 /// See the module.
@@ -120,6 +88,7 @@ impl Path {
         let pace = Pace::new(
             Arc::clone(&around.counters),
             parts.limit,
+            parts.disk,
             around.clock.now(),
         );
         Self {
@@ -183,6 +152,7 @@ impl Path {
             block,
             class,
             due,
+            demanded: (class == Class::Demand).then(|| self.around.clock.now()),
             in_flight: 0,
             work,
         };
@@ -191,11 +161,13 @@ impl Path {
 
     /// Makes the move into `slot` a demand.
     pub fn raise(&mut self, slot: usize) {
+        let now = self.around.clock.now();
         let Some((&id, transfer)) = self.find(slot) else {
             return;
         };
         let key = (transfer.class, transfer.due, id);
         transfer.class = Class::Demand;
+        transfer.demanded.get_or_insert(now);
         let raised = (Class::Demand, transfer.due, id);
         if self.ready.remove(&key) {
             self.ready.insert(raised);
@@ -323,11 +295,11 @@ impl Path {
             due,
             len,
             attempts: 1,
+            flight: self.pace.started(len, self.around.clock.now()),
         };
         self.pace.pay(len);
         let tag = self.next_id;
         self.next_id += 1;
-        self.pace.started(len);
         self.pieces.insert(tag, piece);
         match self.through(tag, cut.task, buffer) {
             Submit::Now(verb) => self.start(tag, piece, verb),
@@ -370,6 +342,10 @@ impl Path {
             Ok(()) => {
                 self.pieces.remove(&done.tag);
                 self.retries.earn();
+                if piece.attempts == 1 {
+                    let now = self.around.clock.now();
+                    self.pace.timed(piece.flight, piece.len, now);
+                }
                 self.pace.ended(piece.len);
                 if piece.len > 0 {
                     self.pace.moved(piece.len);
@@ -436,8 +412,9 @@ impl Path {
             return;
         }
         let transfer = self.transfers.remove(&id).expect("present above");
+        let demanded = transfer.demanded;
         if transfer.publish(&self.around.sums) {
-            self.pace.ended_block();
+            self.pace.ended_block(demanded, self.around.clock.now());
         }
     }
 

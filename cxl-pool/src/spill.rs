@@ -172,6 +172,7 @@ impl Spill {
             source: Box::new(Files(vec![Arc::clone(&self.file)])),
             limit,
             bounce: None,
+            disk: None,
         }
     }
 

@@ -18,7 +18,7 @@ pub use store::StoreWant;
 pub(crate) use store::Storing;
 
 use crate::checksum::{Mismatch, SumStore};
-use crate::units::BlockId;
+use crate::units::{BlockId, Nanos};
 use larder_sys::file::FileError;
 use larder_sys::io::{Errno, Verb};
 use larder_sys::lease::{FillLease, FillPiece, ReadPiece};
@@ -223,6 +223,8 @@ pub(crate) struct Transfer {
     pub(crate) class: Class,
     /// Order of use among the moves of a class: smaller is needed sooner.
     pub(crate) due: u64,
+    /// Since when somebody waits for it.
+    pub(crate) demanded: Option<Nanos>,
     /// Operations that have not come home.
     pub(crate) in_flight: usize,
     pub(crate) work: Work,

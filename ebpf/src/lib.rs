@@ -33,10 +33,12 @@ mod stop;
 mod start;
 
 mod read;
+mod disk;
 mod status;
 mod claim;
 
 pub use claim::{Claim, HeatArray};
+pub use disk::DiskLatency;
 pub use error::{ClaimError, ReadError, StartError, StopError};
 pub use larder_abi::{
     Event, HEAT_ENTRIES, HeatEntry, IoLatency, RANGE_VIRTUAL, RANGES, Range, Region, Settings,

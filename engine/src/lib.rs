@@ -9,6 +9,7 @@ pub mod manifest;
 pub mod tokenizer;
 pub mod sample;
 pub mod heat;
+pub mod meter;
 pub mod follow;
 pub mod pressure;
 pub mod timeline;

@@ -74,6 +74,7 @@ fn bench(limit: Option<f64>) -> Bench {
         source: Box::new(Files(files.clone())),
         limit: limit.and_then(BytesPerSec::new),
         bounce: None,
+        disk: None,
     };
     let broken = PathParts {
         name: "broken>dram".to_owned(),
@@ -84,6 +85,7 @@ fn bench(limit: Option<f64>) -> Bench {
         source: Box::new(Files(files)),
         limit: None,
         bounce: None,
+        disk: None,
     };
     let paths = vec![parts, broken];
     let mover =

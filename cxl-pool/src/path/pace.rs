@@ -1,45 +1,22 @@
 //! The pace of a path: sizes of its pieces and window, its limit, and how busy it was.
 
+use super::counters::PathCounters;
+use super::disk::{DiskPace, DiskParts, Flight, WINDOW_MAX};
 use crate::limit::TokenBucket;
 use crate::units::{BytesPerSec, GRANULE, Nanos};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Piece and window bounds, in bytes. Measured: 512 KiB to 1 MiB pieces and a window of 4 MiB are
 /// best on disks; deeper windows only add latency to a demand.
 const PIECE_MIN: u64 = 16 << 10;
 pub(super) const PIECE_MAX: u64 = 1 << 20;
-const WINDOW_MAX: u64 = 4 << 20;
 /// Time whose worth of bytes a window and a piece hold at most.
 const QUANTUM_S: f64 = 4e-3;
 /// Bandwidth assumed until it has been measured.
 const BANDWIDTH_GUESS: f64 = 1e9;
-/// Busy time after which the measured bandwidth is believed.
-const MEASURED_NS: u64 = 20_000_000;
-
-/// What a path has done, read by anybody at any time.
-#[derive(Debug, Default)]
-pub struct PathCounters {
-    pub bytes: AtomicU64,
-    pub pieces: AtomicU64,
-    /// Time in which the window was full or the limit held the path back.
-    pub busy_ns: AtomicU64,
-    /// Bytes that arrived in that time.
-    pub busy_bytes: AtomicU64,
-    pub blocks: AtomicU64,
-}
-
-impl PathCounters {
-    /// Bytes per second while the path was busy, if it was long enough to tell.
-    pub fn bandwidth(&self) -> Option<f64> {
-        let busy = self.busy_ns.load(Ordering::Relaxed);
-        let bytes = self.busy_bytes.load(Ordering::Relaxed);
-        (busy >= MEASURED_NS).then(|| bytes as f64 / (busy as f64 / 1e9))
-    }
-}
 
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Pace {
     counters: Arc<PathCounters>,
     bucket: Option<TokenBucket>,
@@ -47,11 +24,21 @@ pub(super) struct Pace {
     in_flight_bytes: u64,
     /// Since when the path has been held back by its window or limit.
     busy_since: Option<Nanos>,
+    disk: Option<DiskPace>,
+    /// Nothing starts until everything is home.
+    wants_quiet: bool,
 }
 
 impl Pace {
-    pub(super) fn new(counters: Arc<PathCounters>, limit: Option<BytesPerSec>, now: Nanos) -> Self {
+    pub(super) fn new(
+        counters: Arc<PathCounters>,
+        limit: Option<BytesPerSec>,
+        disk: Option<DiskParts>,
+        now: Nanos,
+    ) -> Self {
         Self {
+            disk: disk.map(|parts| DiskPace::new(parts, Arc::clone(&counters), now)),
+            wants_quiet: false,
             counters,
             bucket: limit.map(|rate| TokenBucket::new(rate, now)),
             limit,
@@ -71,11 +58,23 @@ impl Pace {
         (self.quantum() / GRANULE * GRANULE).clamp(PIECE_MIN, PIECE_MAX)
     }
 
+    /// Bytes in flight, at most, whatever sizes the window.
+    fn window_max(&self, piece: u64) -> u64 {
+        self.quantum().clamp(2 * piece, WINDOW_MAX.max(2 * piece))
+    }
+
     /// The window has room for one more piece.
-    pub(super) fn has_room(&self) -> bool {
+    fn has_window(&self) -> bool {
         let piece = self.piece_bytes();
-        let window = self.quantum().clamp(2 * piece, WINDOW_MAX.max(2 * piece));
+        let most = self.window_max(piece);
+        let disk = self.disk.as_ref();
+        let window = disk.map_or(most, |disk| disk.window_bytes(piece, most));
         self.in_flight_bytes + piece <= window
+    }
+
+    /// One more piece may start.
+    pub(super) fn has_room(&self) -> bool {
+        self.has_window() && !(self.wants_quiet && self.in_flight_bytes > 0)
     }
 
     /// Nanoseconds for which the limit holds the next piece back.
@@ -91,8 +90,24 @@ impl Pace {
     }
 
     /// An operation on `len` bytes starts.
-    pub(super) fn started(&mut self, len: u64) {
+    pub(super) fn started(&mut self, len: u64, now: Nanos) -> Flight {
+        let disk = self.disk.as_mut().filter(|_| len > 0);
+        if let Some(disk) = disk.filter(|_| self.in_flight_bytes == 0) {
+            disk.started_alone(now);
+            self.wants_quiet = false;
+        }
         self.in_flight_bytes += len;
+        Flight {
+            started: now,
+            ahead: self.in_flight_bytes,
+        }
+    }
+
+    /// An operation on `len` bytes did all it should, at its first try.
+    pub(super) fn timed(&mut self, flight: Flight, len: u64, now: Nanos) {
+        if let Some(disk) = self.disk.as_mut().filter(|_| len > 0) {
+            disk.timed(flight, len, now);
+        }
     }
 
     /// An operation on `len` bytes has come home.
@@ -101,17 +116,27 @@ impl Pace {
     }
 
     /// `len` bytes were moved.
-    pub(super) fn moved(&self, len: u64) {
+    pub(super) fn moved(&mut self, len: u64) {
         self.counters.bytes.fetch_add(len, Ordering::Relaxed);
         self.counters.pieces.fetch_add(1, Ordering::Relaxed);
         if self.busy_since.is_some() {
             self.counters.busy_bytes.fetch_add(len, Ordering::Relaxed);
+            let piece = self.piece_bytes();
+            let most = self.window_max(piece);
+            if let Some(disk) = self.disk.as_mut() {
+                disk.carried(len, piece, most);
+            }
         }
     }
 
-    /// A block was moved whole.
-    pub(super) fn ended_block(&self) {
+    /// A block was moved whole, which was a demand since `demanded`.
+    pub(super) fn ended_block(&self, demanded: Option<Nanos>, now: Nanos) {
         self.counters.blocks.fetch_add(1, Ordering::Relaxed);
+        if let Some(since) = demanded {
+            let waited = now.since(since);
+            self.counters.demands.fetch_add(1, Ordering::Relaxed);
+            self.counters.demand_ns.fetch_add(waited, Ordering::Relaxed);
+        }
     }
 
     /// The window or the limit holds the path back from now on.
@@ -121,15 +146,22 @@ impl Pace {
 
     /// Adds the time since the last look to the busy time.
     pub(super) fn note_busy(&mut self, now: Nanos) {
+        if let Some(disk) = self.disk.as_mut() {
+            disk.look(now);
+            self.wants_quiet = disk.wants_quiet(now);
+        }
         let Some(since) = self.busy_since else { return };
         let busy = now.since(since);
+        if let Some(disk) = self.disk.as_mut() {
+            disk.busy(busy);
+        }
         self.counters.busy_ns.fetch_add(busy, Ordering::Relaxed);
         self.busy_since = Some(now);
     }
 
     /// There is nothing more to start: busy only while the window is still full.
     pub(super) fn ran_dry(&mut self, now: Nanos) {
-        if self.has_room() {
+        if self.has_window() {
             self.note_busy(now);
             self.busy_since = None;
         }

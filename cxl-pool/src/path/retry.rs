@@ -92,6 +92,7 @@ impl Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::disk::Flight;
     use crate::transfer::Place;
 
     #[test]
@@ -104,6 +105,10 @@ mod tests {
             due: 0,
             len: 0,
             attempts: 1,
+            flight: Flight {
+                started: Nanos::new(0),
+                ahead: 0,
+            },
         };
         let mut retries = Retries::new();
         assert!(retries.allows(&piece));

@@ -1,11 +1,14 @@
 //! The path in simulation: faults, order of classes, quarantine.
 
+mod disk;
 mod tier;
 
 use super::*;
 use crate::block::{BlockSpec, Run};
-use crate::clock::VirtualClock;
+use crate::checksum::SumStore;
+use crate::clock::{Clock, VirtualClock};
 use crate::sim::{Link, MemoryFiles, SimDriver, SplitMix};
+use crate::units::BytesPerSec;
 use larder_sys::lease::SlotTable;
 use larder_sys::mapping::Mapping;
 use larder_sys::slot::State;
@@ -49,6 +52,7 @@ fn world(seed: u64, link: Link, limit: Option<f64>) -> World {
         source: Box::new(files.clone()),
         limit: limit.and_then(BytesPerSec::new),
         bounce: None,
+        disk: None,
     };
     let around = Around {
         clock: Arc::new(clock.clone()),

@@ -39,6 +39,7 @@ fn blocks_come_through_the_mover_and_a_lost_node_is_an_error() {
         source: Box::new(source),
         limit: None,
         bounce: None,
+        disk: None,
     };
     let mover =
         Mover::start(Arc::clone(&table), vec![parts], Arc::new(RealClock::new())).expect("threads");

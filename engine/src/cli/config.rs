@@ -1,12 +1,15 @@
 //! Options as typed, resolved to what the engine takes.
 
 use super::error::CliError;
-use super::options::{EngineArgs, KernelsArg, KvTypeArg, SamplingArgs};
+use super::options::{EngineArgs, KernelsArg, KvTypeArg, SamplingArgs, WindowArg};
 use super::size::parse_size;
 use super::tier::{TierSpec, parse_tier};
+use crate::meter::DiskOptions;
 use crate::sample::SampleOptions;
 use crate::session::{LowerTier, SessionOptions};
 use larder_cpu::{Isa, KvType};
+use larder_ebpf::{DEFAULT_ROOT, Pins};
+use larder_pool::path::Sizing;
 use larder_pool::sys::limits::available_bytes;
 use larder_pool::units::BytesPerSec;
 use std::cell::LazyCell;
@@ -124,6 +127,13 @@ impl EngineArgs {
             lower: tiers.lower,
             prefill_rows: None,
             may_shrink: false,
+            disks: DiskOptions {
+                sizing: match self.window {
+                    WindowArg::Fixed => Sizing::Fixed,
+                    WindowArg::Latency => Sizing::Latency,
+                },
+                pins: Some(Pins::new(DEFAULT_ROOT)),
+            },
         })
     }
 }

@@ -84,6 +84,15 @@ pub(super) struct EngineArgs {
     /// Threads that compute [default: all cores]
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<usize>,
+    /// What sizes the reads that are in flight at a disk: its bandwidth, or its latency too
+    #[arg(long, value_name = "RULE", default_value = "fixed")]
+    pub(super) window: WindowArg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum WindowArg {
+    Fixed,
+    Latency,
 }
 
 /// What the budget gives way to.

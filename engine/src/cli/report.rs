@@ -1,5 +1,7 @@
 //! The report of a run: the same numbers as one JSON object and as a table.
 
+mod disks;
+
 use super::pressure::PressureReport;
 use super::size::{memory, or_dash, share, speed, time};
 use super::table::{Table, width_of};
@@ -8,6 +10,7 @@ use super::words::{bound, fast_tier, while_decoding};
 use crate::bound::replay::Record;
 use crate::bound::{Bandwidth, Demand, MEMORY, Origin, PathBound};
 use crate::session::{Generated, Inward, Session, SessionError};
+use disks::DiskReport;
 use larder_pool::sys::limits::resident_bytes;
 use larder_pool::units::BytesPerSec;
 use serde::Serialize;
@@ -128,6 +131,9 @@ pub(super) struct RunReport {
     pub(super) stall_ms: f64,
     pub(super) link_busy: Option<f64>,
     pub(super) link_mb_s: BTreeMap<String, f64>,
+    /// Mean wait for a block while decoding, from when it was a demand, by path.
+    demand_us: BTreeMap<String, f64>,
+    disks: BTreeMap<String, DiskReport>,
     pub(super) bound_tok_s: f64,
     pub(super) bound_by: String,
     pub(super) estimated: bool,
@@ -264,6 +270,19 @@ impl Bounds {
     }
 }
 
+/// What each path and copy engine moved for the run, without what probes read.
+fn bytes_moved(session: &Session, names: &[String]) -> BTreeMap<String, u64> {
+    let mut moved: Vec<u64> = session.path_use().iter().map(|path| path.bytes).collect();
+    for (moved, probed) in moved.iter_mut().zip(session.probed()) {
+        *moved -= probed;
+    }
+    let mut by_name: BTreeMap<String, u64> = names.iter().cloned().zip(moved).collect();
+    if let Some((into, out)) = session.copied_bytes() {
+        by_name.extend([("dram>hbm".to_owned(), into), ("hbm>dram".to_owned(), out)]);
+    }
+    by_name
+}
+
 impl RunReport {
     pub(super) fn new(
         session: &Session,
@@ -284,19 +303,13 @@ impl RunReport {
         let counters = session.stager().counters();
         let names = session.mover().paths().iter().map(|path| path.name.clone());
         let names: Vec<String> = names.collect();
-        let mut moved: Vec<u64> = session.path_use().iter().map(|path| path.bytes).collect();
-        for (moved, probed) in moved.iter_mut().zip(session.probed()) {
-            *moved -= probed;
-        }
-        let mut bytes_moved: BTreeMap<String, u64> = names.iter().cloned().zip(moved).collect();
-        if let Some((into, out)) = session.copied_bytes() {
-            bytes_moved.extend([("dram>hbm".to_owned(), into), ("hbm>dram".to_owned(), out)]);
-        }
         let inward = session.inward().into_iter();
         let arrived = inward.map(|path| made.decode_paths[path.path.index()].bytes);
         let arrived: u64 = arrived.sum();
         let busiest = made.decode_paths.iter().map(|path| path.busy).max();
         Self {
+            demand_us: disks::waits(&names, &made.decode_paths),
+            disks: disks::disks(session),
             text,
             tokens: made.tokens.clone(),
             prompt_tokens,
@@ -310,7 +323,7 @@ impl RunReport {
             prefill_tok_s: prompt_tokens as f64 / made.first_token.as_secs_f64(),
             fast_bytes: session.space().peak_bytes(),
             peak_bytes: peak_bytes.max(resident_bytes()),
-            bytes_moved,
+            bytes_moved: bytes_moved(session, &names),
             bytes_over_need: (bounds.need > 0.0).then(|| arrived as f64 / bounds.need),
             hits: counters.hits,
             misses: counters.misses,
@@ -399,6 +412,7 @@ impl RunReport {
             let told = [Some(memory(*bytes)), link].into_iter().flatten();
             table.row(path, told.collect::<Vec<_>>().join(", "));
         }
+        disks::rows(&self.disks, &mut table);
         table.row("link busy", or_dash(self.link_busy, share));
         table.row("over need", or_dash(self.bytes_over_need, share));
         table.row(

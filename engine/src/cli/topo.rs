@@ -46,6 +46,8 @@ pub(super) struct NumaReport {
 pub(super) struct DiskReport {
     #[serde(flatten)]
     disk: Disk,
+    /// Mean time of the device's requests since the probes were started, if they were.
+    request_us: Option<f64>,
     /// What was read.
     path: Option<String>,
     #[serde(flatten)]

@@ -22,6 +22,12 @@ const BLOCK: &str = "/sys/class/block";
 const SECTOR: u64 = 512;
 
 impl Disk {
+    /// Major and minor number.
+    pub fn device(&self) -> Option<(u32, u32)> {
+        let (major, minor) = self.number.split_once(':')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    }
+
     /// Whole disks: no partitions, no loop, memory or mapped devices.
     pub fn all(tree: &HostTree) -> Vec<Self> {
         let names = tree.names(BLOCK).into_iter();
@@ -91,6 +97,7 @@ mod tests {
         assert_eq!(disks.len(), 1);
         assert_eq!(disks[0].model.as_deref(), Some("Fast 9"));
         assert_eq!((disks[0].bytes, disks[0].rotational), (4096, false));
+        assert_eq!(disks[0].device(), Some((259, 0)));
         let found = Disk::of(&tree, &disks, Path::new("/proc")).expect("by its partition");
         assert_eq!(found.name, "nvme0n1");
         assert_eq!(Disk::of(&tree, &disks, Path::new("/none")), None);

@@ -46,6 +46,7 @@ fn bench(frames: u64) -> Bench {
         source: Box::new(files.clone()),
         limit: None,
         bounce: None,
+        disk: None,
     };
     let paths = vec![path("dram>sim", 1), path("sim>dram", 2)];
     let table = block_table(3 + BLOCKS * LAYERS);

@@ -53,6 +53,21 @@ pub struct PathUse {
     pub bytes: u64,
     /// Time in which its window was full.
     pub busy: Duration,
+    /// Blocks that somebody waited for, and how long from when they were a demand, together.
+    pub demands: u64,
+    pub demand: Duration,
+}
+
+impl PathUse {
+    /// What was done since `earlier`.
+    const fn since(self, earlier: Self) -> Self {
+        Self {
+            bytes: self.bytes - earlier.bytes,
+            busy: self.busy.saturating_sub(earlier.busy),
+            demands: self.demands - earlier.demands,
+            demand: self.demand.saturating_sub(earlier.demand),
+        }
+    }
 }
 
 /// What was generated, and how long it took.
@@ -139,8 +154,7 @@ impl Session {
         made.decode = begun.elapsed();
         made.decode_paths = self.path_use();
         for (path, before) in made.decode_paths.iter_mut().zip(before.0) {
-            path.bytes -= before.bytes;
-            path.busy = path.busy.saturating_sub(before.busy);
+            *path = path.since(before);
         }
         made.decode_stall = self.stall(&sequence).saturating_sub(before.1);
         self.keep_prefix(sequence, &names);
@@ -179,6 +193,8 @@ impl Session {
             .map(|counters| PathUse {
                 bytes: counters.bytes.load(Ordering::Relaxed),
                 busy: Duration::from_nanos(counters.busy_ns.load(Ordering::Relaxed)),
+                demands: counters.demands.load(Ordering::Relaxed),
+                demand: Duration::from_nanos(counters.demand_ns.load(Ordering::Relaxed)),
             })
             .collect()
     }

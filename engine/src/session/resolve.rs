@@ -6,6 +6,7 @@ use crate::backend::work::WorkShape;
 use crate::kv::KvLayout;
 use crate::layout::{ExpertNeeds, Needs};
 use crate::manifest::{Block, Manifest, Role};
+use crate::meter::DiskOptions;
 use crate::session::SessionError;
 use larder_cpu::{Isa, KvShape, KvType, WeightType};
 use larder_pool::sys::limits::available_bytes;
@@ -37,6 +38,7 @@ pub struct SessionOptions {
     pub prefill_rows: Option<usize>,
     /// The budget may shrink while a run goes on, see [`crate::pressure`].
     pub may_shrink: bool,
+    pub disks: DiskOptions,
 }
 
 impl SessionOptions {

@@ -8,6 +8,7 @@ use crate::session::resolve::slower;
 use crate::session::{LowerTier, SessionError, SessionOptions};
 use crate::supply::Replica;
 use larder_pool::mover::PathParts;
+use larder_pool::path::DiskParts;
 use larder_pool::remote::ObjectSource;
 use larder_pool::source::Files;
 use larder_pool::spill::Spill;
@@ -69,7 +70,8 @@ impl Tiers {
             } = tier
             {
                 let limit = slower(*limit, options.fast_limit);
-                tiers.open_nvme(Spill::open(folder, *bytes)?, limit, fast)?;
+                let disk = || options.disks.parts(folder);
+                tiers.open_nvme(Spill::open(folder, *bytes)?, (limit, &disk), fast)?;
             }
         }
         for (index, link) in nodes.links.iter().enumerate() {
@@ -90,13 +92,18 @@ impl Tiers {
     fn open_nvme(
         &mut self,
         spill: Spill,
-        limit: Option<BytesPerSec>,
+        (limit, disk): (Option<BytesPerSec>, &dyn Fn() -> DiskParts),
         fast: &FastTier,
     ) -> Result<(), SessionError> {
         let path = |name: String| -> Result<PathParts, SessionError> {
             let (memory, bounce) = fast.landing()?;
             let parts = spill.path(name, &memory, limit);
-            Ok(PathParts { bounce, ..parts })
+            let disk = Some(disk());
+            Ok(PathParts {
+                bounce,
+                disk,
+                ..parts
+            })
         };
         let read = path(format!("nvme>{}", fast.name))?;
         let write = path(format!("{}>nvme", fast.name))?;
@@ -126,6 +133,7 @@ impl Tiers {
                 source: Box::new(source.clone()),
                 limit,
                 bounce: fast.landing()?.1,
+                disk: None,
             })
         };
         let read = parts(format!("{name}>{}", fast.name), reader)?;
@@ -154,6 +162,7 @@ impl Tiers {
                     .collect::<Result<Vec<_>, _>>()?;
                 self.origin_rate = limit.map_or(NVME_GUESS, BytesPerSec::get);
                 let (memory, bounce) = fast.landing()?;
+                let first = files.first();
                 self.origins.push(Replica {
                     path: PathId::new(0),
                     node: None,
@@ -164,6 +173,7 @@ impl Tiers {
                     source: Box::new(Files(self.files.clone())),
                     limit,
                     bounce,
+                    disk: first.map(|file| options.disks.parts(&file.path)),
                 });
             }
             Origin::Objects(hashes) => {
@@ -208,6 +218,7 @@ impl Tiers {
             source: Box::new(source),
             limit,
             bounce: fast.landing()?.1,
+            disk: None,
         });
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Models and golden outputs that the repository carries.
 
 use larder::manifest::Manifest;
+use larder::meter::DiskOptions;
 use larder::sample::argmax;
 use larder::session::{GenerateOptions, Session, SessionOptions};
 use larder_cpu::Isa;
@@ -96,6 +97,7 @@ pub(crate) fn options() -> SessionOptions {
         lower: Vec::new(),
         prefill_rows: None,
         may_shrink: false,
+        disks: DiskOptions::PLAIN,
     }
 }
 

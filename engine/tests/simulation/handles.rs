@@ -69,6 +69,7 @@ fn read(world: &World<'_>, node: &Arc<SimNode>, handle: Capability) -> Result<Ve
         source: Box::new(source),
         limit: None,
         bounce: None,
+        disk: None,
     };
     let mover = Mover::stepped(SlotTable::new(1), vec![path], clock.clone(), clock);
     let space = Space::mapped(mapping(MEM));

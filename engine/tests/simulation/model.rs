@@ -3,6 +3,7 @@
 use larder::layout::Needs;
 use larder::manifest::Manifest;
 use larder::manifest::packed::PackLayout;
+use larder::meter::DiskOptions;
 use larder::session::{SessionOptions, resolve};
 use larder_cpu::Isa;
 use larder_pool::block::BlockSpec;
@@ -47,6 +48,7 @@ impl Model {
             lower: Vec::new(),
             prefill_rows: None,
             may_shrink: false,
+            disks: DiskOptions::PLAIN,
         };
         let (_, needs) = resolve(&manifest, &options).expect("it resolves");
         let files = vec![Arc::new(std::fs::read(&path).expect("it can be read"))];

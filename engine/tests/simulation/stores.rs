@@ -96,6 +96,7 @@ fn mover(world: &World<'_>, table: &Arc<SlotTable>, bytes: u64) -> Mover {
             source: Box::new(files.clone()),
             limit: BytesPerSec::new(5e7),
             bounce: None,
+            disk: None,
         }
     };
     let paths = vec![parts("drill>disk", 1), parts("disk>drill", 2)];

@@ -9,6 +9,7 @@ use larder_pool::block::BlockSpec;
 use larder_pool::clock::Clock;
 use larder_pool::mover::{Mover, PathParts};
 use larder_pool::node::sim::SimNode;
+use larder_pool::path::{DiskParts, Sizing};
 use larder_pool::remote::sim::{NoAnswer, Reach, SimClient};
 use larder_pool::remote::{Capability, ObjectHash};
 use larder_pool::sim::{
@@ -358,6 +359,16 @@ impl Parts {
             source: Box::new(files.clone()),
             limit: self.dice.chance(0.5).then_some(limit),
             bounce: None,
+            disk: Some(DiskParts {
+                // Not drawn, so that what else is drawn stays what it was.
+                sizing: if seed.is_multiple_of(2) {
+                    Sizing::Latency
+                } else {
+                    Sizing::Fixed
+                },
+                meter: None,
+                note: None,
+            }),
         }
     }
 
@@ -426,6 +437,7 @@ impl Parts {
                 source: Box::new(source),
                 limit: None,
                 bounce: None,
+                disk: None,
             });
         }
         replicas
@@ -462,6 +474,7 @@ impl Parts {
             source: Box::new(source.clone()),
             limit: None,
             bounce: None,
+            disk: None,
         };
         let (write, read) = (parts("write", writer), parts("read", reader));
         self.add_home(&name, Arc::clone(lent.space()), write, read);

@@ -147,6 +147,7 @@ fn start(slots: usize, is_broken: bool) -> Bench {
         source: Box::new(MemoryFiles::new(vec![vec![0; GRANULE as usize]])),
         limit: None,
         bounce: None,
+        disk: None,
     };
     let around = Around {
         clock: Arc::new(VirtualClock::default()),

@@ -64,6 +64,7 @@ fn tier(seed: u64, link: Link, fast: Fast) -> Tier {
             source: Box::new(files.clone()),
             limit: None,
             bounce,
+            disk: None,
         };
         let around = Around {
             clock: Arc::new(clock.clone()),

@@ -7,6 +7,7 @@ use crate::host::{
     Disk, HostTree, NumaNode, SpeedError, file_speed, folder_speed, memory_speed, node_speed,
 };
 use crate::session::{LowerTier, connect};
+use larder_ebpf::{DEFAULT_ROOT, DiskLatency, Pins};
 use larder_pool::sys::limits::available_bytes;
 use larder_pool::sys::numa::allowed_cpus;
 use serde::Serialize;
@@ -132,6 +133,7 @@ pub(super) fn disks(
         let disk = Disk::of(tree, &disks, path).cloned();
         measured.extend(disk.as_ref().map(|disk| disk.name.clone()));
         let report = DiskReport {
+            request_us: disk.as_ref().and_then(request_us),
             disk: disk.unwrap_or_else(|| Disk {
                 name: "unknown".to_owned(),
                 model: None,
@@ -146,6 +148,7 @@ pub(super) fn disks(
     }
     for disk in disks.iter().filter(|disk| !measured.contains(&disk.name)) {
         let report = DiskReport {
+            request_us: request_us(disk),
             disk: disk.clone(),
             path: None,
             read: Measured::not("name a file or folder on it"),
@@ -153,6 +156,14 @@ pub(super) fn disks(
         reports.push((report, None));
     }
     reports
+}
+
+/// Mean time of a disk's requests, where the probes count them and had any.
+fn request_us(disk: &Disk) -> Option<f64> {
+    let (major, minor) = disk.device()?;
+    let pinned = DiskLatency::open(&Pins::new(DEFAULT_ROOT), major, minor).ok()?;
+    let latency = pinned.read().ok().filter(|latency| latency.ios > 0)?;
+    Some(latency.nanos as f64 / latency.ios as f64 / 1e3)
 }
 
 /// Connects to a node and reads memory that it lends.

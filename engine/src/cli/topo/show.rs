@@ -78,6 +78,8 @@ fn disk(report: &DiskReport) -> (String, String) {
         let kind = if disk.rotational { "rotating" } else { "flash" };
         parts.push(kind.to_owned());
     }
+    let request = report.request_us;
+    parts.extend(request.map(|us| format!("{us:.0} us per request")));
     let read = read(&report.read);
     parts.push(match &report.path {
         Some(path) => format!("{path}: {read}"),
