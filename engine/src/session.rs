@@ -27,7 +27,7 @@ use crate::backend::Backend;
 use crate::backend::work::WorkBuffers;
 use crate::gather::Gatherer;
 use crate::heat::Heat;
-use crate::home::{Home, Homes};
+use crate::home::{Home, Homes, given_back};
 use crate::kv::kept::KvIndex;
 use crate::kv::{KvError, Sequence};
 use crate::layout::{Layout, TooSmall};
@@ -445,17 +445,19 @@ impl Session {
             return Ok(None);
         }
         let needs = self.layout.needs().clone();
-        let next = Cell::new(top - bytes);
-        let place = |space: &Arc<Space>, len: u64| {
-            let at = next.replace(next.get() + len.next_multiple_of(GRANULE));
-            space.alloc_at(at, len)
-        };
         let (rows, logits) = (prefill.rows, prefill.logits);
-        let full = KvError::Full { bytes };
-        let Some(work) = WorkBuffers::new(&needs.work, rows, logits, &self.space, place) else {
-            return Err(full.into());
-        };
-        let gather = place(&self.space, needs.gather_bytes(rows)).ok_or(full)?;
+        // What a move that was given up still holds comes back with its last operation.
+        let placed = given_back(self.mover(), || {
+            let next = Cell::new(top - bytes);
+            let place = |space: &Arc<Space>, len: u64| {
+                let at = next.replace(next.get() + len.next_multiple_of(GRANULE));
+                space.alloc_at(at, len)
+            };
+            let work = WorkBuffers::new(&needs.work, rows, logits, &self.space, place)?;
+            let gather = place(&self.space, needs.gather_bytes(rows))?;
+            Some((work, gather))
+        });
+        let (work, gather) = placed.ok_or(KvError::Full { bytes })?;
         let work = self
             .backend
             .set_work(work)

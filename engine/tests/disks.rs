@@ -66,22 +66,12 @@ fn model_on_disk() -> Result<(PathBuf, Disk), String> {
 fn session(path: &Path, pins: &Pins) -> Session {
     let manifest = Arc::new(Manifest::open(path).expect("the model opens"));
     let mut options = SessionOptions {
-        fast_bytes: None,
         context: Some(256),
-        kv_type: None,
-        isa: Isa::detect(),
-        threads: 1,
-        origin_limit: None,
-        fast_limit: None,
-        node: None,
-        is_device: false,
-        lower: Vec::new(),
-        prefill_rows: None,
-        may_shrink: false,
         disks: DiskOptions {
             sizing: Sizing::Latency,
             pins: Some(pins.clone()),
         },
+        ..SessionOptions::plain(Isa::detect(), 1)
     };
     let large = Session::open(Arc::clone(&manifest), &options).expect("it opens");
     options.fast_bytes = Some(large.layout().needs().min_fast_bytes());

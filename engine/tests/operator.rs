@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod own_mounts;
+
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -311,23 +313,9 @@ mount -t bpf bpf /sys/fs/bpf
 #[test]
 fn heat_of_a_run_is_pinned_and_drawn() {
     let folder = tempfile::tempdir().expect("temp folder");
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", HEAT, BINARY])
-        .arg(asset("larder-story-moe.gguf"))
-        .current_dir(folder.path())
-        .output();
-    let output = match output {
-        Ok(output) => output,
-        Err(error) => return println!("skipped: no unshare ({error})"),
-    };
-    let error = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        let refusals = ["unshare: ", "mount: ", "start probes: ", "load the maps: "];
-        let refused = error
-            .lines()
-            .find(|line| refusals.iter().any(|part| line.contains(part)));
-        let refused = refused.unwrap_or_else(|| panic!("{error}"));
-        return println!("skipped: this host starts no probes ({refused})");
+    let model = asset("larder-story-moe.gguf");
+    if let Err(reason) = own_mounts::run(HEAT, BINARY, [model], folder.path()) {
+        return println!("skipped: {reason}");
     }
     let read = |name: &str| {
         let path: PathBuf = folder.path().join(name);

@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+mod own_mounts;
+
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -298,23 +300,9 @@ wait $pid || true
 #[test]
 fn a_killed_engine_leaves_its_pinned_array() {
     let folder = tempfile::tempdir().expect("temp folder");
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", PINNED, BINARY])
-        .args(turns(&asset("larder-story-moe.gguf"), "1000KiB", &[]))
-        .current_dir(folder.path())
-        .output();
-    let output = match output {
-        Ok(output) => output,
-        Err(error) => return println!("skipped: no unshare ({error})"),
-    };
-    let error = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        let refusals = ["unshare: ", "mount: ", "start probes: ", "load the maps: "];
-        let refused = error
-            .lines()
-            .find(|line| refusals.iter().any(|part| line.contains(part)));
-        let refused = refused.unwrap_or_else(|| panic!("{error}"));
-        return println!("skipped: this host starts no probes ({refused})");
+    let arguments = turns(&asset("larder-story-moe.gguf"), "1000KiB", &[]);
+    if let Err(reason) = own_mounts::run(PINNED, BINARY, arguments, folder.path()) {
+        return println!("skipped: {reason}");
     }
     let read = |name: &str| -> Value {
         let text = std::fs::read_to_string(folder.path().join(name)).expect("written");

@@ -1,5 +1,7 @@
 //! Anonymous memory mappings on the largest pages that the machine gives.
 
+mod populate;
+
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;

@@ -82,9 +82,11 @@ impl UringDriver {
                 }
             })
             .collect();
-        // SAFETY: the buffers are inside the mapping, which `self.memory` keeps alive until after
-        // the ring (declared before it) is gone.
-        unsafe { self.ring.submitter().register_buffers(&iovecs)? };
+        mapping.populate_while(|| {
+            // SAFETY: the buffers are inside the mapping, which `self.memory` keeps alive until
+            // after the ring (declared before it) is gone.
+            unsafe { self.ring.submitter().register_buffers(&iovecs) }
+        })?;
         self.buffers = Some(Arc::clone(&self.memory));
         Ok(())
     }

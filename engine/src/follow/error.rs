@@ -18,6 +18,10 @@ pub enum FollowError {
     NotAllowed { pid: u32 },
     #[error("follow process {pid}: it maps no file of 1 MiB or more; name the file")]
     NoMapping { pid: u32 },
-    #[error("look at the page cache of {}", path.display())]
+    #[error(
+        "look at the page cache of {}, which the kernel tells to its owner, those who may write it \
+         and root",
+        path.display()
+    )]
     Cache { path: PathBuf, source: io::Error },
 }

@@ -42,6 +42,25 @@ pub struct SessionOptions {
 }
 
 impl SessionOptions {
+    /// One tier of host memory with the default budget, and nothing else asked for.
+    pub const fn plain(isa: Isa, threads: usize) -> Self {
+        Self {
+            fast_bytes: None,
+            context: None,
+            kv_type: None,
+            isa,
+            threads,
+            origin_limit: None,
+            fast_limit: None,
+            node: None,
+            is_device: false,
+            lower: Vec::new(),
+            prefill_rows: None,
+            may_shrink: false,
+            disks: DiskOptions::PLAIN,
+        }
+    }
+
     /// The fast tier is memory of the host that may go back to it; a device's is its own.
     pub const fn shrinks(&self) -> bool {
         self.may_shrink && !self.is_device

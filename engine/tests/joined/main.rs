@@ -4,6 +4,9 @@
 //! As root every node has a network namespace of its own; an ordinary user has loopback.
 #![forbid(unsafe_code)]
 
+#[path = "../own_mounts/mod.rs"]
+mod own_mounts;
+
 mod files;
 mod forwarder;
 mod namespaces;

@@ -4,6 +4,7 @@
 use crate::engine::larder;
 use crate::files::{self, asset};
 use crate::ground::Ground;
+use crate::own_mounts;
 use crate::trial::CONTEXT;
 use serde_json::Value;
 
@@ -42,23 +43,8 @@ fn a_killed_engine_of_a_node_is_warm_again_from_pinned_heat() {
     let free = larder(&ground, &[&fixed[..], &text].concat());
 
     let folder = tempfile::tempdir().expect("temp folder");
-    let output = std::process::Command::new("unshare")
-        .args(["-m", "sh", "-c", STORY])
-        .arg(files::larder())
-        .args(&arguments)
-        .current_dir(folder.path())
-        .output();
-    let output = match output {
-        Ok(output) => output,
-        Err(error) => return println!("skipped: no unshare ({error})"),
-    };
-    let error = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        let refusals = ["unshare: ", "mount: ", "start probes: ", "load the maps: "];
-        let mut lines = error.lines();
-        let refused = lines.find(|line| refusals.iter().any(|part| line.contains(part)));
-        let refused = refused.unwrap_or_else(|| panic!("{error}"));
-        return println!("skipped: this host starts no probes ({refused})");
+    if let Err(reason) = own_mounts::run(STORY, files::larder(), &arguments, folder.path()) {
+        return println!("skipped: {reason}");
     }
     let read = |name: &str| {
         let path = folder.path().join(name);

@@ -1,7 +1,6 @@
 //! Models and golden outputs that the repository carries.
 
 use larder::manifest::Manifest;
-use larder::meter::DiskOptions;
 use larder::sample::argmax;
 use larder::session::{GenerateOptions, Session, SessionOptions};
 use larder_cpu::Isa;
@@ -85,19 +84,8 @@ impl Golden {
 /// Options with the fastest kernels and two threads.
 pub(crate) fn options() -> SessionOptions {
     SessionOptions {
-        fast_bytes: None,
         context: Some(256),
-        kv_type: None,
-        isa: Isa::detect(),
-        threads: 2,
-        origin_limit: None,
-        fast_limit: None,
-        node: None,
-        is_device: false,
-        lower: Vec::new(),
-        prefill_rows: None,
-        may_shrink: false,
-        disks: DiskOptions::PLAIN,
+        ..SessionOptions::plain(Isa::detect(), 2)
     }
 }
 

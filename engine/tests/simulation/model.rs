@@ -3,7 +3,6 @@
 use larder::layout::Needs;
 use larder::manifest::Manifest;
 use larder::manifest::packed::PackLayout;
-use larder::meter::DiskOptions;
 use larder::session::{SessionOptions, resolve};
 use larder_cpu::Isa;
 use larder_pool::block::BlockSpec;
@@ -38,17 +37,7 @@ impl Model {
         let options = SessionOptions {
             fast_bytes: Some(1 << 30),
             context: Some(manifest.config.context.min(CONTEXT)),
-            kv_type: None,
-            isa: Isa::Reference,
-            threads: 1,
-            origin_limit: None,
-            fast_limit: None,
-            node: None,
-            is_device: false,
-            lower: Vec::new(),
-            prefill_rows: None,
-            may_shrink: false,
-            disks: DiskOptions::PLAIN,
+            ..SessionOptions::plain(Isa::Reference, 1)
         };
         let (_, needs) = resolve(&manifest, &options).expect("it resolves");
         let files = vec![Arc::new(std::fs::read(&path).expect("it can be read"))];
