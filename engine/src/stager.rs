@@ -25,7 +25,7 @@ use crate::home::given_back;
 use crate::layout::Layout;
 use crate::manifest::Manifest;
 use crate::supply::Supply;
-use larder_pool::policy::Lru;
+use larder_pool::policy::Value;
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::sys::slot::State;
 use larder_pool::sys::space::{Extent, Space};
@@ -114,7 +114,7 @@ impl Stager {
             let routes = Routes::new(config.layers, picked);
             let ids = blocks..manifest.blocks.len();
             let (supply, space) = (supply.clone(), Arc::clone(&space));
-            ExpertCache::new(ids, area, supply, space, Box::new(Lru::default()), routes)
+            ExpertCache::new(ids, area, supply, space, Box::new(Value::default()), routes)
         });
         Self {
             experts,
