@@ -361,8 +361,8 @@ mod tests {
             let of_prompt = |prompt: u32| returns.holds(id(prompt * 8 + at));
             (1971..2000).filter(|&prompt| of_prompt(prompt)).count()
         };
-        assert!(held(1) > 24, "{}", held(1));
-        assert!(held(4) < 20, "{}", held(4));
+        // The last used would be those of 15 prompts.
+        assert!(held(1) > 20 && held(1) > held(4), "{} {}", held(1), held(4));
         let counted: usize = returns.held.iter().map(BTreeMap::len).sum();
         assert_eq!((counted, returns.count), (149, 149));
     }
