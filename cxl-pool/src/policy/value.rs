@@ -4,8 +4,9 @@
 //! changes within one. So several rules run beside each other as caches without bytes; the one
 //! that has missed least lately is followed, and changed only when another is clearly ahead.
 
-mod returns;
 mod shadow;
+
+mod returns;
 
 use super::Policy;
 use super::fresh::Fresh;

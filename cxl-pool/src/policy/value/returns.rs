@@ -134,7 +134,7 @@ impl Returns {
             let Some(at) = at.filter(|&at| at >= self.since) else {
                 break;
             };
-            if !at.is_multiple_of(FOLLOWED) {
+            if !is_followed(at) {
                 continue;
             }
             let Some(then) = self.log.get((at - self.since) as usize) else {
@@ -283,6 +283,11 @@ impl Returns {
         }
         Some(block)
     }
+}
+
+/// Spread evenly and without a period that uses could share.
+const fn is_followed(at: u64) -> bool {
+    (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).is_multiple_of(FOLLOWED)
 }
 
 /// Class of a block with so many uses in a run of `before` blocks used before and `new` ones.
