@@ -2,7 +2,9 @@
 //!
 //! How fast uses should fade, and whether the last use alone says more, differs between traces and
 //! changes within one. So several rules run beside each other as caches without bytes; the one
-//! that has missed least lately is followed, and changed only when another is clearly ahead.
+//! that has missed least lately is followed, and changed only when another is clearly ahead. First
+//! uses do not count: they miss under any rule. The rules are recency, frequency by two memories,
+//! and `returns`, which knows no costs.
 
 mod shadow;
 
