@@ -2,13 +2,18 @@
 //!
 //! How fast uses should fade, and whether the last use alone says more, differs between traces and
 //! changes within one. So several rules run beside each other as caches without bytes; the one
-//! that has missed least lately is followed, and changed only when another is clearly ahead.
+//! that has missed least lately is followed, and changed only when another is clearly ahead. First
+//! uses do not count: they miss under any rule. The rules are recency, frequency by two memories,
+//! and `returns`, which knows no costs.
 
 mod shadow;
+
+mod returns;
 
 use super::Policy;
 use super::fresh::Fresh;
 use crate::units::BlockId;
+use returns::Returns;
 use shadow::{Rank, Rule, Shadow};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -25,6 +30,7 @@ const STEADY_SHARE: f64 = 0.98;
 /// Places of the rules.
 const RECENCY: usize = 0;
 const STEADY: usize = MEMORIES.len();
+const RETURNS: usize = STEADY + 1;
 /// Accesses between two looks at who is ahead.
 const LOOK_EVERY: u64 = 64;
 
@@ -35,6 +41,7 @@ pub struct Value {
     /// Cost to bring a block back, divided by its bytes.
     worth: Worth,
     shadows: Vec<Shadow>,
+    returns: Returns,
     /// Index of the rule that is followed.
     followed: usize,
     /// Resident blocks by the rank of the followed rule: those it would not hold first.
@@ -74,6 +81,7 @@ impl Value {
         Self {
             worth: Box::new(worth),
             shadows: rules.into_iter().map(Shadow::new).collect(),
+            returns: Returns::default(),
             followed: RECENCY,
             order: BTreeSet::new(),
             places: HashMap::new(),
@@ -100,6 +108,10 @@ impl Value {
                 moved.extend(gone);
             }
         }
+        let gone = self.returns.used(block, self.slots, decay);
+        if self.followed == RETURNS {
+            moved.extend(gone);
+        }
         moved.push(block);
         for block in moved {
             self.place(block);
@@ -124,12 +136,14 @@ impl Value {
 
     /// Follows another rule if it is clearly ahead.
     fn look(&mut self) {
-        let misses = |index: usize| self.shadows[index].misses();
+        let misses = |index: usize| match index {
+            RETURNS => self.returns.misses(),
+            _ => self.shadows[index].misses(),
+        };
         let steady = |index: usize| if index == STEADY { STEADY_SHARE } else { 1.0 };
-        let frequencies = 1..self.shadows.len();
-        let best = frequencies
+        let best = (1..=RETURNS)
             .min_by(|&a, &b| (misses(a) * steady(a)).total_cmp(&(misses(b) * steady(b))))
-            .expect("there are memories");
+            .expect("there are others");
         let next = match self.followed {
             RECENCY if misses(best) < AHEAD * misses(RECENCY) => best,
             RECENCY => RECENCY,
@@ -149,15 +163,24 @@ impl Value {
         }
     }
 
+    /// Whether the followed rule holds the block, and its rank.
+    fn place_of(&self, block: BlockId) -> (bool, Rank) {
+        if self.followed == RETURNS {
+            return (self.returns.holds(block), self.returns.rank(block));
+        }
+        let shadow = &self.shadows[self.followed];
+        (shadow.holds(block), shadow.rank(block))
+    }
+
     /// Puts a block, if it is resident, where the followed rule has it.
     fn place(&mut self, block: BlockId) {
+        let after = self.place_of(block);
         let Some(place) = self.places.get_mut(&block) else {
             return;
         };
         self.order.remove(&(place.0, place.1, block));
-        let shadow = &self.shadows[self.followed];
-        *place = (shadow.holds(block), shadow.rank(block));
-        self.order.insert((place.0, place.1, block));
+        *place = after;
+        self.order.insert((after.0, after.1, block));
     }
 }
 
@@ -167,8 +190,7 @@ impl Policy for Value {
     }
 
     fn entered(&mut self, block: BlockId) {
-        let shadow = &self.shadows[self.followed];
-        let place = (shadow.holds(block), shadow.rank(block));
+        let place = self.place_of(block);
         self.places.insert(block, place);
         self.order.insert((place.0, place.1, block));
         self.slots = self.slots.max(self.places.len());

@@ -43,6 +43,13 @@ impl Ord for Rank {
 /// Nobody has used it.
 const NEVER: Rank = Rank(f64::NEG_INFINITY);
 
+impl Rank {
+    /// Of the last use, if there was one.
+    pub(super) fn at(last: Option<f64>) -> Self {
+        last.map_or(NEVER, Self)
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Shadow {
@@ -50,7 +57,7 @@ pub(super) struct Shadow {
     /// Of every block that was ever used: blocks are named by the model, so these are bounded.
     ranks: HashMap<BlockId, Rank>,
     held: BTreeSet<(Rank, BlockId)>,
-    /// Misses, each counting less the longer ago it was.
+    /// Misses of blocks used before, each counting less the longer ago it was.
     misses: f64,
 }
 
@@ -113,7 +120,8 @@ impl Shadow {
         };
         self.ranks.insert(block, after);
         self.misses *= decay;
-        self.misses += if was_held { 0.0 } else { 1.0 };
+        // Whatever the rule, a first use misses.
+        self.misses += f64::from(u8::from(!was_held && before != NEVER));
         // One frame is for what passes through.
         let kept = match self.rule {
             Rule::Recency => slots,
@@ -154,10 +162,11 @@ mod tests {
         let shadow = run(frequency, &[1, 2, 1, 2, 3, 4, 5], 3);
         let held = |block| shadow.holds(BlockId::new(block));
         assert!(held(1) && held(2) && !held(3) && !held(5));
-        assert_eq!(shadow.misses(), 5.0);
+        assert_eq!(shadow.misses(), 0.0, "first uses");
         let gone = shadow.rank(BlockId::new(1)) > shadow.rank(BlockId::new(5));
         assert!(gone, "used twice");
-        let shadow = run(Rule::Recency, &[1, 2, 1, 2, 3, 4, 5], 3);
+        let shadow = run(Rule::Recency, &[1, 2, 1, 2, 3, 4, 5, 2], 3);
+        assert_eq!(shadow.misses(), 1.0);
         assert!(shadow.holds(BlockId::new(5)) && !shadow.holds(BlockId::new(1)));
     }
 
