@@ -134,7 +134,8 @@ impl Tokenizer {
             return folder::open(&container.path, &container.source, special);
         };
         match metadata.str("tokenizer.ggml.model") {
-            None => Ok(None),
+            // Files for engines that want the key say that there is none.
+            None | Some("none" | "no_vocab") => Ok(None),
             Some("llama") => spm::open(metadata, special).map(Some),
             Some("gpt2") => bpe::open(metadata, special).map(Some),
             Some(model) => Err(TokenizerError::Model {
