@@ -41,8 +41,8 @@ pub use claim::{Claim, HeatArray};
 pub use disk::DiskLatency;
 pub use error::{ClaimError, ReadError, StartError, StopError};
 pub use larder_abi::{
-    Event, HEAT_ENTRIES, HeatEntry, IoLatency, RANGE_VIRTUAL, RANGES, Range, Region, Settings,
-    TIER_ORIGIN, TierStats,
+    Event, HEAT_ARRAYS, HEAT_ENTRIES, HeatEntry, IoLatency, RANGE_VIRTUAL, RANGES, Range, Region,
+    Settings, TIER_ORIGIN, TierStats,
 };
 pub use local::{group_id, monotonic_ns};
 pub use pins::{DEFAULT_ROOT, Pins};

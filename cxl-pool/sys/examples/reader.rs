@@ -1,11 +1,13 @@
 //! An unmodified reader: maps a file and reads single pages of it, nothing of ours linked.
 //!
-//! `reader FILE [mib=512] [seconds=25] [evict=10] [rate=500] [random=0] [seed=1] [signals=0]`
+//! `reader FILE [mib=512] [seconds=25] [evict=10] [shift=0] [rate=500] [random=0] [seed=1]
+//! [signals=0]`
 //!
 //! The file is made if it is not there. A fifth of its ranges of 256 KiB is hot and read after a
 //! Zipf law, with one read in twenty anywhere in the file. After `evict` seconds (0: never) every
-//! page is taken from it, as reclaim would. It logs its reads, and at the end says in JSON how long
-//! they took and which share of its hot set was in memory when: the hot set is the pages that it
+//! page is taken from it, as reclaim would. Each `shift` seconds (0: never) other ranges are hot.
+//! It logs its reads, and at the end says in JSON how long they took, which share of them waited
+//! for no disk, and which share of its hot set was in memory when: the hot set is the pages that it
 //! had read, by its log, of those ranges that made 95 of 100 reads before the eviction; mincore(2)
 //! says what is in memory.
 //!
@@ -27,11 +29,12 @@ const PAGES: usize = RANGE / PAGE;
 /// Seconds after the eviction at which the share is told.
 const MARKS: [u64; 6] = [0, 1, 2, 3, 5, 10];
 
-/// A read: milliseconds from the start, page, nanoseconds that it took.
+/// A read: milliseconds from the start, page, nanoseconds that it took, and whether it was there.
 struct Read {
     at_ms: u64,
     page: usize,
     took_ns: u64,
+    is_hit: bool,
 }
 
 struct Mapped {
@@ -72,6 +75,17 @@ impl Mapped {
         unsafe { self.base.cast::<u8>().add(page * PAGE).read_volatile() }
     }
 
+    fn timed(&self, page: usize, at_ms: u64) -> Read {
+        let (before, begun) = (waits(), Instant::now());
+        self.read(page);
+        Read {
+            at_ms,
+            page,
+            took_ns: begun.elapsed().as_nanos() as u64,
+            is_hit: waits() == before,
+        }
+    }
+
     fn advise(&self, advice: libc::c_int) {
         // SAFETY: the whole of the mapping; the pages are the file's and come back from there.
         unsafe { libc::madvise(self.base, self.bytes, advice) };
@@ -92,6 +106,15 @@ impl Mapped {
         let there = wanted.iter().filter(|page| pages[**page] & 1 == 1);
         there.count() as f64 / wanted.len().max(1) as f64
     }
+}
+
+/// Faults of this thread that have waited for a disk so far.
+fn waits() -> i64 {
+    // SAFETY: all zeros is a value of this plain struct.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one struct of this type.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+    usage.ru_majflt
 }
 
 fn make(path: &str, mib: usize) -> std::io::Result<()> {
@@ -189,6 +212,8 @@ fn main() -> std::io::Result<()> {
         return on_signals(&mapped, &draw);
     }
     let evict = number("evict", 10) * 1000;
+    let shift = number("shift", 0) * 1000;
+    let mut shifts = 0;
     let end = number("seconds", 25) * 1000;
     let mut log: Vec<Read> = Vec::new();
     let mut hot = Vec::new();
@@ -212,15 +237,11 @@ fn main() -> std::io::Result<()> {
         if !hot.is_empty() && mark.is_some_and(|mark| at_ms >= mark) {
             shares.push(mapped.share(&hot));
         }
-        let page = draw.next();
-        let begun = Instant::now();
-        mapped.read(page);
-        let took_ns = begun.elapsed().as_nanos() as u64;
-        log.push(Read {
-            at_ms,
-            page,
-            took_ns,
-        });
+        if let Some(turns) = at_ms.checked_div(shift).filter(|turns| *turns > shifts) {
+            shifts = turns;
+            draw = Draw::new(mapped.bytes / RANGE, number("seed", 1) + 1000 * shifts);
+        }
+        log.push(mapped.timed(draw.next(), at_ms));
     }
     if hot.is_empty() {
         hot = hot_set(&log);
@@ -253,13 +274,15 @@ fn hot_set(log: &[Read]) -> Vec<usize> {
 fn print(log: &[Read], evict: u64, hot: &[usize], shares: &[f64]) {
     let times = |from: u64, to: u64| {
         let within = log.iter().filter(|read| (from..to).contains(&read.at_ms));
+        let hits = within.clone().filter(|read| read.is_hit).count();
         let mut times: Vec<u64> = within.map(|read| read.took_ns).collect();
+        let hits = hits as f64 / times.len().max(1) as f64;
         times.sort_unstable();
         let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or(0);
         let sum: u64 = times.iter().sum();
         let mean = sum / times.len().max(1) as u64;
         format!(
-            "{{\"reads\":{},\"mean_ns\":{mean},\"p50_ns\":{},\"p90_ns\":{},\"p99_ns\":{}}}",
+            "{{\"reads\":{},\"hits\":{hits:.4},\"mean_ns\":{mean},\"p50_ns\":{},\"p90_ns\":{},\"p99_ns\":{}}}",
             times.len(),
             at(50),
             at(90),

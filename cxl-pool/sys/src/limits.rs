@@ -3,7 +3,7 @@
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes that this process may lock; `u64::MAX` when there is no limit.
 pub fn memlock_bytes() -> u64 {
@@ -27,7 +27,18 @@ pub fn resident_bytes() -> u64 {
 pub fn available_bytes() -> u64 {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let machine = kib_field(&meminfo, "MemAvailable:");
-    cgroup_headroom().map_or(machine, |room| room.min(machine))
+    memory_group().map_or(machine, |group| group.room_bytes.min(machine))
+}
+
+/// A memory cgroup that limits this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryGroup {
+    /// Of the tree of cgroups, 1 or 2.
+    pub version: u8,
+    pub folder: PathBuf,
+    pub limit_bytes: u64,
+    /// What is left below the limit.
+    pub room_bytes: u64,
 }
 
 /// Bytes that this process may still write to the file system of `path`; `None` if it does not say.
@@ -47,46 +58,68 @@ fn kib_field(text: &str, key: &str) -> u64 {
 /// No machine has as many bytes.
 const LIMIT_NONE: u64 = 1 << 60;
 
-/// Room in the tightest memory cgroup on the way from this process to the root.
-fn cgroup_headroom() -> Option<u64> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let mut tightest: Option<u64> = None;
-    for line in own.lines() {
-        let mut fields = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) =
-            (fields.next(), fields.next(), fields.next())
-        else {
-            continue;
+/// Files of a cgroup: its limits, the tighter of which counts, and what is in use.
+struct Tree {
+    version: u8,
+    root: &'static str,
+    limits: &'static [&'static str],
+    used: &'static str,
+}
+
+/// Source: Documentation/admin-guide/cgroup-v2.rst. Above `memory.high` tasks are slowed down until
+/// they have freed what is above it, so for us it is a limit like `memory.max`.
+const VERSION_2: Tree = Tree {
+    version: 2,
+    root: "/sys/fs/cgroup",
+    limits: &["memory.max", "memory.high"],
+    used: "memory.current",
+};
+const VERSION_1: Tree = Tree {
+    version: 1,
+    root: "/sys/fs/cgroup/memory",
+    limits: &["memory.limit_in_bytes"],
+    used: "memory.usage_in_bytes",
+};
+
+impl Tree {
+    /// The group in `folder`, if it has a limit.
+    fn group(&self, folder: PathBuf) -> Option<MemoryGroup> {
+        let read = |name: &str| {
+            let text = fs::read_to_string(folder.join(name)).ok()?;
+            text.trim().parse::<u64>().ok()
         };
-        let (root, max, current) = if controllers.is_empty() {
-            ("/sys/fs/cgroup", "memory.max", "memory.current")
-        } else if controllers.split(',').any(|name| name == "memory") {
-            (
-                "/sys/fs/cgroup/memory",
-                "memory.limit_in_bytes",
-                "memory.usage_in_bytes",
-            )
-        } else {
-            continue;
-        };
-        for level in Path::new(path).ancestors() {
-            let folder = Path::new(root).join(level.strip_prefix("/").unwrap_or(level));
-            let read = |name| {
-                let text = fs::read_to_string(folder.join(name)).ok()?;
-                text.trim().parse::<u64>().ok()
-            };
-            // Version 1 writes a number where there is no limit; then nothing else is of interest.
-            let Some(limit) = read(max).filter(|&limit| limit < LIMIT_NONE) else {
-                continue;
-            };
-            if let Some(used) = read(current) {
-                let cache = reclaimable(&folder);
-                let room = limit.saturating_sub(used.saturating_sub(cache));
-                tightest = Some(tightest.map_or(room, |old| old.min(room)));
-            }
-        }
+        // Version 1 writes a number where there is no limit; then nothing else is of interest.
+        let limits = self.limits.iter().filter_map(|name| read(name));
+        let limit = limits.min().filter(|&limit| limit < LIMIT_NONE)?;
+        let used = read(self.used)?.saturating_sub(reclaimable(&folder));
+        Some(MemoryGroup {
+            version: self.version,
+            folder,
+            limit_bytes: limit,
+            room_bytes: limit.saturating_sub(used),
+        })
     }
-    tightest
+}
+
+/// The memory cgroup with the least room on the way from this process to the root.
+pub fn memory_group() -> Option<MemoryGroup> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let groups = own.lines().flat_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next().unwrap_or_default(), fields.next());
+        let tree = match controllers {
+            "" => Some(&VERSION_2),
+            _ if controllers.split(',').any(|name| name == "memory") => Some(&VERSION_1),
+            _ => None,
+        };
+        let levels = path.map(|path| Path::new(path).ancestors());
+        let levels = levels.into_iter().flatten();
+        levels.filter_map(move |level| {
+            let tree = tree?;
+            tree.group(Path::new(tree.root).join(level.strip_prefix("/").unwrap_or(level)))
+        })
+    });
+    groups.min_by_key(|group| group.room_bytes)
 }
 
 /// Page cache of a cgroup that its own limit pushes out.
@@ -108,6 +141,38 @@ mod tests {
         let text = "VmRSS:\t  10 kB\nRssAnon:\t     812 kB\n";
         assert_eq!(kib_field(text, "RssAnon:"), 812 * 1024);
         assert_eq!(kib_field(text, "RssShmem:"), 0);
+    }
+
+    #[test]
+    fn the_tighter_limit_of_a_group_counts_and_its_page_cache_is_room() {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let write = |name: &str, text: &str| {
+            fs::write(folder.path().join(name), text).expect("written");
+        };
+        let room = |tree: &Tree| {
+            let group = tree.group(folder.path().to_owned());
+            group.map(|group| (group.limit_bytes, group.room_bytes))
+        };
+        write("memory.current", "300\n");
+        assert_eq!(room(&VERSION_2), None);
+        write("memory.max", "max\n");
+        write("memory.high", "max\n");
+        assert_eq!(room(&VERSION_2), None);
+        write("memory.max", "1000\n");
+        assert_eq!(room(&VERSION_2), Some((1000, 700)));
+        write("memory.high", "500\n");
+        write(
+            "memory.stat",
+            "anon 200\ninactive_file 60\nactive_file 40\n",
+        );
+        assert_eq!(room(&VERSION_2), Some((500, 300)));
+        write("memory.current", "900\n");
+        assert_eq!(room(&VERSION_2), Some((500, 0)));
+        write("memory.usage_in_bytes", "5\n");
+        write("memory.limit_in_bytes", "9223372036854771712\n");
+        assert_eq!(room(&VERSION_1), None);
+        write("memory.limit_in_bytes", "1005\n");
+        assert_eq!(room(&VERSION_1), Some((1005, 1005)));
     }
 
     #[test]

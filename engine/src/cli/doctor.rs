@@ -3,6 +3,8 @@
 //! A line ends with the next command to type where something is missing. The exit code is 1 only
 //! when a tier or size that was asked for cannot work.
 
+mod watching;
+
 mod checks;
 
 mod asked;

@@ -195,8 +195,8 @@ fn setting(
         _ => None,
     };
     let arguments = match (arg.get_action(), value.get_ref()) {
-        (ArgAction::SetTrue, DeValue::Boolean(true)) => Some(vec![format!("--{key}")]),
-        (ArgAction::SetTrue, DeValue::Boolean(false)) => Some(Vec::new()),
+        (_, DeValue::Boolean(true)) if stands_alone(arg) => Some(vec![format!("--{key}")]),
+        (_, DeValue::Boolean(false)) if stands_alone(arg) => Some(Vec::new()),
         (ArgAction::Append, DeValue::Array(values)) => {
             let each = values.iter().map(|value| typed(value.get_ref()));
             each.collect()
@@ -207,6 +207,7 @@ fn setting(
     let arguments = arguments.ok_or_else(|| {
         let wanted = match arg.get_action() {
             ArgAction::SetTrue => "true or false",
+            _ if stands_alone(arg) => "true, false or a string",
             ArgAction::Append => "a string, or a list of strings",
             _ => "a string or a number",
         };
@@ -217,6 +218,12 @@ fn setting(
         line,
         arguments,
     })
+}
+
+/// Whether the option may be typed without a value.
+fn stands_alone(arg: &Arg) -> bool {
+    let values = arg.get_num_args().map(|range| range.min_values());
+    matches!(arg.get_action(), ArgAction::SetTrue) || values == Some(0)
 }
 
 /// Line of the byte `at`, counted from 1.

@@ -11,7 +11,7 @@ pub struct Capability {
 }
 
 /// Those that matter here.
-const CAPABILITIES: [Capability; 5] = [
+const CAPABILITIES: [Capability; 6] = [
     capability("cap_bpf", 39, "probes"),
     capability("cap_perfmon", 38, "probes"),
     capability(
@@ -21,6 +21,7 @@ const CAPABILITIES: [Capability; 5] = [
     ),
     capability("cap_ipc_lock", 14, "registered buffers above memlock"),
     capability("cap_chown", 0, "pins for a group"),
+    capability("cap_sys_ptrace", 19, "heat follow of others' processes"),
 ];
 
 const fn capability(name: &'static str, number: u32, needed_for: &'static str) -> Capability {

@@ -108,16 +108,23 @@ impl HostGauge {
         }
     }
 
-    /// What is read, for the report; and what is missing.
-    pub fn note(&self) -> String {
+    /// Where stalls are told; or that they are nowhere, and what to do.
+    pub fn stalls(&self) -> Result<String, String> {
         let names: Vec<&str> = self.sources.iter().map(|one| one.name.as_str()).collect();
         if names.is_empty() {
-            return format!(
-                "pressure by free memory only: no {HOST} here; boot the kernel with psi=1, or run \
-                 `larder heat start`"
-            );
+            return Err(format!(
+                "no {HOST} here; boot the kernel with psi=1, or run `larder heat start`"
+            ));
         }
-        format!("pressure by free memory and {}", names.join(", "))
+        Ok(names.join(", "))
+    }
+
+    /// What is read, for the report; and what is missing.
+    pub fn note(&self) -> String {
+        match self.stalls() {
+            Ok(names) => format!("pressure by free memory and {names}"),
+            Err(missing) => format!("pressure by free memory only: {missing}"),
+        }
     }
 }
 

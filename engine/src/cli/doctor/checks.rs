@@ -1,7 +1,7 @@
 //! What every host is asked, whatever was given.
 
 use super::super::size::memory as size;
-use super::Check;
+use super::{Check, watching};
 use crate::host::{Cxl, Disk, Gpu, HostTree, Iommu, Memory, NumaNode, Privileges, Rdma};
 use larder_ebpf::{DEFAULT_ROOT, Pins, Ready, StartError};
 use larder_pool::sys::ring::try_ring;
@@ -15,6 +15,8 @@ pub(super) fn all(tree: &HostTree) -> Vec<Check> {
     let memory = Memory::read(tree);
     let nodes = NumaNode::all(tree);
     let privileges = Privileges::read(tree);
+    let pins = Pins::new(DEFAULT_ROOT);
+    let [pressure, latency, follow] = watching::all(tree, &pins, &privileges);
     vec![
         kernel(tree),
         rights(&privileges),
@@ -24,7 +26,10 @@ pub(super) fn all(tree: &HostTree) -> Vec<Check> {
         transparent(&memory),
         io_uring(tree, try_ring()),
         btf(tree),
-        bpf(larder_ebpf::ready(&Pins::new(DEFAULT_ROOT))),
+        bpf(larder_ebpf::ready(&pins)),
+        pressure,
+        latency,
+        follow,
         iommu(Iommu::read(tree), &cpu_vendor(tree)),
         cxl(&Cxl::read(tree, &nodes)),
         rdma(&Rdma::all(tree)),

@@ -76,6 +76,35 @@ fn good_files_pass() {
 }
 
 #[test]
+fn an_option_whose_value_may_be_missing_takes_true_false_and_a_string() {
+    let parsed = |text: &str, typed: &[&str]| {
+        let all = expanded(text, &[&["run", "m.gguf", "-p", "x"], typed].concat());
+        match Cli::try_parse_from(&all).expect("good use").command {
+            Command::Run(options) => (options.warm.warm, options.pressure.pressure),
+            _ => panic!("run was typed"),
+        }
+    };
+    let file = |name: &str| Some(Some(PathBuf::from(name)));
+    let text = |value: &str| Some(value.to_owned());
+    for (keys, warm, pressure) in [
+        ("warm = true\npressure = true\n", Some(None), text("auto")),
+        ("warm = false\npressure = false\n", None, None),
+        (
+            "warm = \"a.heat\"\npressure = \"/p\"\n",
+            file("a.heat"),
+            text("/p"),
+        ),
+    ] {
+        let keys = format!("[run]\n{keys}");
+        assert_eq!(parsed(&keys, &[]), (warm, pressure), "{keys}");
+        assert_eq!(checked(&keys), Ok(()), "{keys}");
+    }
+    let keys = "[run]\nwarm = true\npressure = true\n";
+    let typed = parsed(keys, &["--warm=b.heat", "--pressure=/q"]);
+    assert_eq!(typed, (file("b.heat"), text("/q")));
+}
+
+#[test]
 fn what_is_wrong_has_its_line() {
     for (text, parts) in [
         ("mem = \"1GiB\"\n", &["line 1", "'mem'", "[node]"][..]),
@@ -85,6 +114,7 @@ fn what_is_wrong_has_its_line() {
         ("[node]\ninsecure = 1\n", &["line 2", "true or false"]),
         ("[node]\nmem = \"8 apples\"\n", &["line 2", "8 apples"]),
         ("[node]\nlisten = \"host\"\n", &["line 2", "tcp://"]),
+        ("[run]\nwarm = [1]\n", &["line 2", "true, false or a"]),
         ("[node]\nconfig = \"x\"\n", &["line 2", "unknown key"]),
         ("[run]\nseed = 1\nthreads = 0\n", &["line 3", "--threads 0"]),
         ("[run]\nkv-type = \"f8\"\n", &["line 2", "f8"]),

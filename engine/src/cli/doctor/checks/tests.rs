@@ -124,7 +124,7 @@ fn devices_that_are_half_there_are_told_from_none() {
 #[test]
 fn this_host_has_a_line_for_everything() {
     let checks = all(&HostTree::this());
-    assert_eq!(checks.len(), 14);
+    assert_eq!(checks.len(), 17);
     for check in checks {
         assert!(!check.found.is_empty() && check.state != State::Fails);
         assert_eq!(check.state == State::Lacks, check.next.is_some());
