@@ -69,7 +69,7 @@ fn latency(disks: &[Disk], pins: &Pins) -> Check {
             let found = format!("{found}, of an earlier start");
             Check::lacks(name, found, "run `larder heat start`")
         }
-        Err(error) => lacks(name, "of no disk: ", &error.to_string()),
+        Err(error) => lacks(name, "not counted: ", &error.to_string()),
     }
 }
 
