@@ -164,7 +164,7 @@ impl Follow {
             }
         }
         self.supply.look(&wanted, now, |block| hot.take(block))?;
-        self.supply.bring(&self.chosen)?;
+        self.supply.bring(&self.chosen, now)?;
         if is_window {
             self.window = now;
             self.hot.close_window();

@@ -14,6 +14,9 @@ use std::time::Duration;
 const TOGETHER: usize = 256;
 /// What is gone sooner after it came was taken because there is no room.
 const SOON: Duration = Duration::from_secs(2);
+/// What was asked for and is not there after this time has come and gone, and is asked for again:
+/// the kernel takes read-ahead in as fast as the disk is, so little is still on its way.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Bytes read ahead in one go, so that a stop, or a change of the file, is noticed in time.
 const AT_ONCE: u64 = 256 << 20;
 
@@ -30,6 +33,8 @@ struct Pages {
     resident: u64,
     /// When all of them were there, after not having been.
     came: Option<Duration>,
+    /// When it was asked for, until all of them are there.
+    asked: Option<Duration>,
     is_kept: bool,
 }
 
@@ -143,6 +148,7 @@ impl Supply {
         let pages = &mut self.blocks[block];
         if resident >= bytes {
             pages.came = pages.came.or(Some(now));
+            pages.asked = None;
         } else if let Some(came) = pages.came.take()
             && now < came + SOON
         {
@@ -152,19 +158,22 @@ impl Supply {
     }
 
     /// Reads ahead what is missing of the `chosen` blocks, and keeps them, and no others, if asked.
-    pub(crate) fn bring(&mut self, chosen: &[bool]) -> Result<(), FollowError> {
+    pub(crate) fn bring(&mut self, chosen: &[bool], now: Duration) -> Result<(), FollowError> {
         let mut asked = 0;
-        for range in ranges(chosen) {
-            for block in range {
-                let missing = self.bytes(block) - self.blocks[block].resident;
-                if missing > 0 && asked < AT_ONCE {
-                    let bytes = self.cut.bytes(&(block..block + 1));
-                    self.cached
-                        .bring(bytes)
-                        .map_err(|error| self.error(error))?;
-                    asked += missing;
-                }
+        for block in ranges(chosen).into_iter().flatten() {
+            let missing = self.bytes(block) - self.blocks[block].resident;
+            let before = self.blocks[block].asked;
+            if missing == 0 || asked >= AT_ONCE || before.is_some_and(|at| now < at + AGAIN) {
+                continue;
             }
+            if before.is_some_and(|at| now < at + SOON) {
+                self.totals.lost += missing;
+            }
+            let bytes = self.cut.bytes(&(block..block + 1));
+            let brought = self.cached.bring(bytes);
+            brought.map_err(|error| self.error(error))?;
+            self.blocks[block].asked = Some(now);
+            asked += missing;
         }
         self.totals.brought += asked;
         if self.keeps {
@@ -259,11 +268,13 @@ mod tests {
         let chosen = [true, true, false, false, true];
         let taken = |block| panic!("{block} is there");
         supply.look(&chosen, seconds(1), taken).expect("seen");
-        supply.bring(&chosen).expect("nothing missing");
+        supply.bring(&chosen, seconds(1)).expect("nothing missing");
         assert_eq!(supply.totals(), Totals::default());
         let bytes = 2 * BLOCK + 8192;
         assert_eq!(supply.resident_and_kept(&chosen), (bytes, bytes));
-        supply.bring(&[false; 5]).expect("nothing chosen");
+        supply
+            .bring(&[false; 5], seconds(1))
+            .expect("nothing chosen");
         assert_eq!(supply.resident_and_kept(&chosen), (bytes, 0));
         assert!(supply.notes().is_empty());
     }
@@ -287,7 +298,25 @@ mod tests {
             supply.close_window();
         }
         assert_eq!(supply.room(), 1 << 20, "never below the least");
-        supply.bring(&[true; 5]).expect("advised");
+        supply.bring(&[true; 5], seconds(3)).expect("advised");
         assert!(supply.totals().brought >= 2 * BLOCK);
+    }
+    #[test]
+    fn what_does_not_come_is_asked_for_again_later_and_is_lost() {
+        let mut supply = supply(false);
+        let chosen = [true, false, false, false, false];
+        let mut told = |at: f64, resident: u64| {
+            let now = Duration::from_secs_f64(at);
+            supply.saw(0, resident, now);
+            supply.bring(&chosen, now).expect("advised");
+            let Totals { brought, lost } = supply.totals();
+            (brought / BLOCK, lost / BLOCK)
+        };
+        assert_eq!(told(1.0, 0), (1, 0));
+        assert_eq!(told(1.5, 0), (1, 0), "it may be on its way");
+        assert_eq!(told(2.0, 0), (2, 1));
+        assert_eq!(told(2.5, BLOCK), (2, 1));
+        assert_eq!(told(3.0, 0), (3, 2), "it came and went");
+        assert_eq!(told(9.0, 0), (4, 2), "gone for other reasons");
     }
 }
