@@ -46,14 +46,14 @@ const INDEX: &str = "index";
 /// The spill tier could not be opened or closed.
 #[derive(Debug, thiserror::Error)]
 pub enum SpillError {
-    #[error("make spill folder {}: {error}", path.display())]
+    #[error("make spill folder {}: {error}; give a folder that you may write", path.display())]
     Folder { path: PathBuf, error: io::Error },
     #[error(
         "spill folder {} is in use by {}; stop that or give another folder",
         path.display(), pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
     )]
     Held { path: PathBuf, pid: Option<u32> },
-    #[error("spill: {0}")]
+    #[error("spill: {0}; give a folder of your own")]
     Lock(LockError),
     #[error("spill of {bytes} bytes is too small: give at least {GRANULE}")]
     TooSmall { bytes: u64 },
@@ -65,6 +65,24 @@ pub enum SpillError {
         path: PathBuf,
         error: io::Error,
     },
+}
+
+/// Whether a spill folder could be used now: nobody else uses it, and what is there is ours.
+pub fn check_free(folder: &Path) -> Result<(), SpillError> {
+    if folder.join(LOCK).exists() {
+        take_lock(folder)?;
+    }
+    Ok(())
+}
+
+fn take_lock(folder: &Path) -> Result<FileLock, SpillError> {
+    FileLock::take(&folder.join(LOCK)).map_err(|error| match error {
+        LockError::Held { pid, .. } => SpillError::Held {
+            path: folder.to_owned(),
+            pid,
+        },
+        error @ LockError::Io { .. } => SpillError::Lock(error),
+    })
 }
 
 /// See the module.
@@ -94,13 +112,7 @@ impl Spill {
                 path: folder.to_owned(),
                 error,
             })?;
-        let lock = FileLock::take(&folder.join(LOCK)).map_err(|error| match error {
-            LockError::Held { pid, .. } => SpillError::Held {
-                path: folder.to_owned(),
-                pid,
-            },
-            error @ LockError::Io { .. } => SpillError::Lock(error),
-        })?;
+        let lock = take_lock(folder)?;
         let space = Space::counted(bytes);
         let mut notes = Vec::new();
         let kept = take_index(folder, &space, &mut notes)?;

@@ -7,6 +7,7 @@ use super::super::tier::{TierSpec, parse_tier};
 use super::{Check, State, checks};
 use crate::host::{Gpu, HostTree, Iommu, NumaNode};
 use crate::session::{LowerTier, connect};
+use larder_pool::spill::check_free;
 use larder_pool::sys::file::SourceFile;
 use larder_pool::sys::limits::{available_bytes, disk_free_bytes};
 use larder_pool::wire::header::VERSION;
@@ -144,6 +145,13 @@ fn spill(folder: &Path, bytes: u64) -> Check {
             return Check::lacks(name, one_line(&error), next);
         }
     };
+    if let Err(error) = check_free(folder) {
+        let line = one_line(&error);
+        let (found, next) = line
+            .split_once("; ")
+            .unwrap_or((&line, "give another folder"));
+        return Check::lacks(name, found, next);
+    }
     let free = disk_free_bytes(folder).unwrap_or(0);
     let how = if is_direct {
         "O_DIRECT"
@@ -199,6 +207,7 @@ fn remote(address: &str, token_file: Option<&Path>) -> Check {
 mod tests {
     use super::*;
     use larder_pool::node::{Node, NodeOptions};
+    use larder_pool::spill::Spill;
     use std::net::SocketAddr;
 
     fn check(text: &str) -> Check {
@@ -240,6 +249,18 @@ mod tests {
             assert!(next.contains(part), "{check:?}");
         }
         assert_eq!(folder.path().read_dir().expect("there").count(), 0);
+    }
+
+    #[test]
+    fn a_spill_folder_that_is_in_use_fails() {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let spill = Spill::open(folder.path(), 1 << 20).expect("opens");
+        let text = format!("nvme={},1MiB", folder.path().display());
+        let held = check(&text);
+        assert_eq!(held.state, State::Fails, "{held:?}");
+        assert!(held.found.contains("in use by process"), "{held:?}");
+        drop(spill);
+        assert_eq!(check(&text).state, State::Ok);
     }
 
     #[test]
