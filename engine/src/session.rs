@@ -318,6 +318,11 @@ impl Session {
         self.stager.set_supply(supply);
     }
 
+    /// The first of [`Session::inward`], which come from replicas of the model.
+    pub const fn origins(&self) -> usize {
+        self.origins
+    }
+
     /// The memory nodes, in the order they were given.
     pub fn nodes(&self) -> &[NodeLink] {
         &self.nodes
