@@ -159,7 +159,9 @@ fn rounded(figure: f64) -> f64 {
 
 fn read(path: &Path) -> Option<Figures> {
     // A pipe would be waited for.
-    std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    std::fs::metadata(path)
+        .ok()
+        .filter(std::fs::Metadata::is_file)?;
     let mut text = String::new();
     let file = File::open(path).ok()?;
     file.take(FILE_MAX).read_to_string(&mut text).ok()?;
@@ -204,9 +206,16 @@ mod tests {
         let kept = figures(0.9, Some(0.5));
         write(&path, &kept).expect("written");
         let found = read(&path).expect("kept");
-        assert_eq!((found.runs, found.of_lru, found.hidden), (1, 0.9, Some(0.5)));
+        assert_eq!(
+            (found.runs, found.of_lru, found.hidden),
+            (1, 0.9, Some(0.5))
+        );
         let shares = found.curve.shares().iter().zip(kept.curve.shares());
-        assert!(shares.into_iter().all(|(one, other)| (one - other).abs() < 1e-6));
+        assert!(
+            shares
+                .into_iter()
+                .all(|(one, other)| (one - other).abs() < 1e-6)
+        );
 
         let good = std::fs::read_to_string(&path).expect("text");
         for (from, to) in [
@@ -232,7 +241,10 @@ mod tests {
         let earlier = figures(1.0, None).followed_by(&figures(0.8, Some(0.5)));
         let both = earlier.followed_by(&figures(0.5, Some(0.7)));
         assert!((both.of_lru - 0.7).abs() < 1e-12);
-        assert!(both.hidden.is_some_and(|hidden| (hidden - 0.6).abs() < 1e-12));
+        assert!(
+            both.hidden
+                .is_some_and(|hidden| (hidden - 0.6).abs() < 1e-12)
+        );
         assert_eq!(both.runs, 3);
         let blind = both.followed_by(&figures(0.5, None));
         assert_eq!(blind.hidden, both.hidden);

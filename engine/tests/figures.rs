@@ -12,7 +12,9 @@ const LARDER: &str = env!("CARGO_BIN_EXE_larder");
 const LINK: &str = "origin,limit=5MB/s";
 
 fn asset(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("assets")
+        .join(name);
     path.to_str().expect("a plain path").to_owned()
 }
 
@@ -60,7 +62,10 @@ fn one_run_tells_the_plan_what_the_next_one_will_miss() {
     let plan = larder(caches.path(), "plan", half);
     assert_eq!(runs(&plan), Some(1));
     let of_plan = ran / speed(&plan);
-    assert!((0.9..1.1).contains(&of_plan), "{ran} is {of_plan} of the plan");
+    assert!(
+        (0.9..1.1).contains(&of_plan),
+        "{ran} is {of_plan} of the plan"
+    );
 
     // What was learned is a curve, so it holds for another budget too.
     let more = (model.as_str(), "1500KiB");

@@ -106,15 +106,18 @@ impl MissCurve {
 fn distances<'a>(record: &'a Record<'_>) -> impl Iterator<Item = (bool, Option<usize>)> + 'a {
     let mut latest = Latest::new(record.prefill.len() + record.decode.len());
     let mut last: HashMap<BlockId, usize> = HashMap::new();
-    record.accesses().enumerate().map(move |(at, (counts, block))| {
-        let before = last.insert(block, at);
-        let others = before.map(|before| {
-            latest.remove(before);
-            latest.behind(before)
-        });
-        latest.insert(at);
-        (counts, others)
-    })
+    record
+        .accesses()
+        .enumerate()
+        .map(move |(at, (counts, block))| {
+            let before = last.insert(block, at);
+            let others = before.map(|before| {
+                latest.remove(before);
+                latest.behind(before)
+            });
+            latest.insert(at);
+            (counts, others)
+        })
 }
 
 /// The last access to each expert, as a set of places whose members are counted by sums over
@@ -215,7 +218,10 @@ mod tests {
             shares[POINTS / 2] = wrong;
             assert!(MissCurve::kept(&shares).is_none(), "{wrong}");
         }
-        let record = Record { prefill: &[], decode: &[] };
+        let record = Record {
+            prefill: &[],
+            decode: &[],
+        };
         assert!(MissCurve::of(&record, 8).is_none());
         let (one, other) = (MissCurve::usual(64, 8), MissCurve::usual(64, 4));
         let mixed = one.mixed(&other).at(0.3);

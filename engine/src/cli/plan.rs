@@ -3,9 +3,7 @@
 use super::error::CliError;
 use super::options::PlanOptions;
 use super::prompt::OpenModel;
-use super::report::{
-    Probes, demand, expected, is_estimated, notes, path_bounds, step_time,
-};
+use super::report::{Probes, demand, expected, is_estimated, notes, path_bounds, step_time};
 use super::size::{memory, rate, speed};
 use super::table::{Table, print, width};
 use super::words::{bound, fast_tier};
@@ -66,7 +64,10 @@ impl ExpertMisses {
             1 => "as in the last run".to_owned(),
             runs => format!("as in the last of {runs} runs"),
         };
-        format!("{:.0} % of what is picked is missed, {from}", self.share * 100.0)
+        format!(
+            "{:.0} % of what is picked is missed, {from}",
+            self.share * 100.0
+        )
     }
 }
 
@@ -121,7 +122,9 @@ pub(super) fn make(
     let figures = expected(figures, session);
     step.missed_bytes = missed_bytes(session, &step, figures.as_ref());
     let (bound_tok_s, bound_by) = step.bound(0..horizon, &bounds, memory);
-    let misses = figures.as_ref().map(|figures| ExpertMisses::of(figures, &forecast));
+    let misses = figures
+        .as_ref()
+        .map(|figures| ExpertMisses::of(figures, &forecast));
     let missed = misses.as_ref().map_or(0.0, |misses| misses.share);
     let read = step.read_bytes(horizon / 2);
     let time = step_time(&forecast, missed, &bounds, read, memory);
@@ -153,7 +156,10 @@ pub(super) fn make(
         estimated: is_estimated(&bound_by, &bounds, memory),
         bound_tok_s,
         bound_by,
-        notes: notes(session).into_iter().chain(probes.note(session)).collect(),
+        notes: notes(session)
+            .into_iter()
+            .chain(probes.note(session))
+            .collect(),
     })
 }
 

@@ -366,7 +366,10 @@ impl RunReport {
             is_void: bounds.is_void,
             backend: session.backend_name(),
             cpu: larder_cpu::isa::cpu_flags(),
-            notes: notes(session).into_iter().chain(probes.note(session)).collect(),
+            notes: notes(session)
+                .into_iter()
+                .chain(probes.note(session))
+                .collect(),
         }
     }
 

@@ -38,7 +38,10 @@ impl Session {
             *bytes += self.kv_away(tokens) as f64;
         }
         let count = self.manifest.blocks.len() - dense;
-        let frames = self.layout.experts.map_or(0, |area| area.frames_below(border));
+        let frames = self
+            .layout
+            .experts
+            .map_or(0, |area| area.frames_below(border));
         let mut picked = vec![0.0; streamed.len()];
         let share = self.picks_of_step() as f64 / count.max(1) as f64;
         for index in dense..self.manifest.blocks.len() {

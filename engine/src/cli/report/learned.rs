@@ -54,7 +54,9 @@ fn figures_of(
     let middle = prompt + made.decode_steps / 2;
     let forecast = session.forecast(middle);
     let inward = session.inward();
-    let arrived = inward.iter().map(|path| made.decode_paths[path.path.index()].bytes);
+    let arrived = inward
+        .iter()
+        .map(|path| made.decode_paths[path.path.index()].bytes);
     let arrived = arrived.sum::<u64>() as f64 / made.decode_steps as f64;
     let came = (arrived - forecast.all_streamed()).max(0.0);
     let replayed = curve.at(forecast.expert_room) * forecast.all_picked();
