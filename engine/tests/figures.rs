@@ -44,6 +44,12 @@ fn speed(report: &Value) -> f64 {
     report["decode_tok_s"].as_f64().expect("a speed")
 }
 
+/// Bytes that a decode step brought in.
+fn bytes_per_token(run: &Value) -> f64 {
+    let link = run["link_mb_s"]["origin>dram"].as_f64();
+    link.expect("a rate") * 1e6 / speed(run)
+}
+
 /// The files of figures, at most one.
 fn kept(caches: &Path) -> Option<PathBuf> {
     let mut files = std::fs::read_dir(caches.join("larder/figures")).ok()?;
@@ -58,14 +64,14 @@ fn one_run_tells_the_plan_what_the_next_one_will_miss() {
     let model = asset("larder-story-moe.gguf");
     let half = (model.as_str(), "1000KiB");
     assert_eq!(runs(&larder(caches.path(), "plan", half)), Some(0));
-    let ran = speed(&larder(caches.path(), "run", half));
+    let ran = larder(caches.path(), "run", half);
     let plan = larder(caches.path(), "plan", half);
     assert_eq!(runs(&plan), Some(1));
-    let of_plan = ran / speed(&plan);
-    assert!(
-        (0.9..1.1).contains(&of_plan),
-        "{ran} is {of_plan} of the plan"
-    );
+    let planned = plan["paths"][0]["bytes_per_token"].as_f64();
+    let of_plan = bytes_per_token(&ran) / planned.expect("bytes");
+    assert!((0.97..1.03).contains(&of_plan), "{of_plan} of the bytes");
+    let of_plan = speed(&ran) / speed(&plan);
+    assert!((0.9..1.1).contains(&of_plan), "{of_plan} of the plan");
 
     // What was learned is a curve, so it holds for another budget too.
     let more = (model.as_str(), "1500KiB");

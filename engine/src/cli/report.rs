@@ -13,7 +13,7 @@ use super::warm::WarmReport;
 use super::words::{bound, fast_tier, while_decoding};
 use crate::bound::replay::Record;
 use crate::bound::{Bandwidth, Demand, MEMORY, Origin, PathBound};
-use crate::session::{Generated, Inward, Session, SessionError};
+use crate::session::{Generated, Inward, Sample, Session, SessionError};
 use larder_pool::sys::limits::resident_bytes;
 use larder_pool::units::BytesPerSec;
 use serde::Serialize;
@@ -45,7 +45,7 @@ impl Probes {
         let mut probes = Self::default();
         if session.manifest().weight_bytes() >= PROBED_BYTES {
             probes.first = Some(session.probe_first_read()?);
-            probes.before = session.probe_paths()?;
+            probes.before = session.probe_paths(Sample::Before)?;
             session.check_tiers(&probes.before)?;
         }
         Ok(probes)
@@ -67,7 +67,7 @@ impl Probes {
     pub(super) fn end(&mut self, session: &mut Session, ran: Duration) -> Result<(), SessionError> {
         if !self.before.is_empty() && ran >= PROBED_TIME {
             self.memory = session.probe_memory();
-            self.after = session.probe_paths()?;
+            self.after = session.probe_paths(Sample::Behind)?;
         }
         Ok(())
     }

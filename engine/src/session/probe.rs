@@ -26,6 +26,15 @@ const AREA_BYTES: u64 = 32 << 20;
 /// Bytes of resident blocks that a probe of the memory reads.
 const MEMORY_BYTES: u64 = 256 << 20;
 
+/// Which blocks a probe of the origin reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sample {
+    /// Before a run, twice.
+    Before,
+    /// Behind it: others, that only the run has read, as often as it does.
+    Behind,
+}
+
 /// Bytes that had come home at some time of a probe.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
@@ -37,15 +46,15 @@ impl Session {
     /// Bytes per second at which the origin brings blocks that a later [`Self::probe_paths`] will
     /// read again. Every weight leaves the arena.
     pub fn probe_first_read(&mut self) -> Result<f64, MoveError> {
-        let blocks = self.probe_blocks();
+        let blocks = self.probe_blocks(Sample::Before);
         self.stream(&blocks, None)
     }
 
     /// Bytes per second of every path into the fast tier, in the order of [`Session::inward`];
     /// `None` for a home whose limit says enough, or that has no room. Every weight leaves the
     /// arena.
-    pub fn probe_paths(&mut self) -> Result<Vec<Option<f64>>, MoveError> {
-        let blocks = self.probe_blocks();
+    pub fn probe_paths(&mut self, sample: Sample) -> Result<Vec<Option<f64>>, MoveError> {
+        let blocks = self.probe_blocks(sample);
         // Replicas are read from at once.
         let each = self.stream(&blocks, None)? / self.origins as f64;
         let mut rates = vec![Some(each); self.origins];
@@ -67,7 +76,7 @@ impl Session {
 
     /// Blocks for all passes over the origin: as many as they read of those that do not stay, from
     /// even distances; of all, if all stay.
-    fn probe_blocks(&self) -> Vec<usize> {
+    fn probe_blocks(&self, sample: Sample) -> Vec<usize> {
         let mut wanted: Vec<usize> = self.layout.streamed().map(BlockId::index).collect();
         if wanted.is_empty() {
             wanted = (0..self.manifest.blocks.len()).collect();
@@ -77,7 +86,7 @@ impl Session {
         let whole: u64 = wanted.iter().map(sizes).sum();
         let share = (PASS_BYTES * u64::from(passes)) as f64 / whole.max(1) as f64;
         let count = (wanted.len() as f64 * share).ceil() as usize;
-        spread(&wanted, count)
+        spread(&wanted, count, sample)
     }
 
     /// As [`Self::probe_paths`], of home `n`: blocks are written there first, and freed again.
@@ -235,10 +244,12 @@ impl Session {
     }
 }
 
-/// `count` of `all`, or all of them, at even distances.
-fn spread(all: &[usize], count: usize) -> Vec<usize> {
+/// `count` of `all`, or all of them, at even distances; samples lie between each other.
+fn spread(all: &[usize], count: usize, sample: Sample) -> Vec<usize> {
     let count = count.min(all.len());
-    (0..count).map(|at| all[at * all.len() / count]).collect()
+    let shift = usize::from(sample == Sample::Behind);
+    let place = |at: usize| (2 * at + shift) * all.len() / (2 * count);
+    (0..count).map(|at| all[place(at)]).collect()
 }
 
 /// Bytes per second of the middle passes. The link runs full from when the first block is home to
@@ -318,8 +329,11 @@ mod tests {
     #[test]
     fn a_sample_reaches_over_all_blocks_once() {
         let all: Vec<usize> = (10..30).collect();
-        assert_eq!(spread(&all, 4), [10, 15, 20, 25]);
-        assert_eq!(spread(&all, 100), all);
-        assert!(spread(&all, 0).is_empty() && spread(&[], 5).is_empty());
+        assert_eq!(spread(&all, 4, Sample::Before), [10, 15, 20, 25]);
+        assert_eq!(spread(&all, 4, Sample::Behind), [12, 17, 22, 27]);
+        for sample in [Sample::Before, Sample::Behind] {
+            assert_eq!(spread(&all, 100, sample), all);
+            assert!(spread(&all, 0, sample).is_empty() && spread(&[], 5, sample).is_empty());
+        }
     }
 }
