@@ -94,6 +94,7 @@ impl MissCurve {
     }
 
     /// Half of this one and half of another.
+    #[must_use]
     pub fn mixed(&self, other: &Self) -> Self {
         Self(std::array::from_fn(|at| {
             f64::midpoint(self.0[at], other.0[at])

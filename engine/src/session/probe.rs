@@ -255,15 +255,17 @@ fn spread(all: &[usize], count: usize, sample: Sample) -> Vec<usize> {
 /// Bytes per second of the middle passes. The link runs full from when the first block is home to
 /// the last one: what it took to start is left out.
 fn rate(marks: &[Mark]) -> f64 {
-    let per_second =
-        |from: Mark, to: Mark| (to.bytes - from.bytes) as f64 / (to.at - from.at).as_secs_f64();
+    let per_second = |from: Mark, to: Mark| {
+        let seconds = to.at.saturating_sub(from.at).as_secs_f64();
+        (to.bytes - from.bytes) as f64 / seconds.max(1e-9)
+    };
     let (Some(&first), Some(&last)) = (marks.first(), marks.last()) else {
         return 0.0;
     };
     let mut passes = Vec::new();
     let mut begin = first;
     for &mark in marks {
-        if mark.bytes - begin.bytes >= PASS_BYTES || mark.at - begin.at >= PASS_TIME {
+        if mark.bytes - begin.bytes >= PASS_BYTES || mark.at >= begin.at + PASS_TIME {
             passes.push(per_second(begin, mark));
             begin = mark;
         }
