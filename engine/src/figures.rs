@@ -1,5 +1,4 @@
-//! Figures of earlier runs of a model with experts: what its routers left to be missed, and how
-//! much of that came while something else was computed.
+//! Figures of earlier runs of a model with experts: what its routers left to be missed.
 //!
 //! A file per model in the user's cache folder, `larder/figures/HASH.json`, with a version. It
 //! holds no text and no picks. What cannot be read is as good as none, what cannot be written is
@@ -30,9 +29,6 @@ pub struct Figures {
     pub curve: MissCurve,
     /// Bytes of experts that came, as a share of what those misses would have brought.
     pub of_lru: f64,
-    /// Of the time that could have been saved by bringing experts while others are computed, the
-    /// share that was. `None` if no run could tell.
-    pub hidden: Option<f64>,
 }
 
 /// Where figures are kept; nowhere if nobody says where caches are.
@@ -48,13 +44,11 @@ struct Kept {
     runs: u64,
     misses: Vec<f64>,
     of_lru: f64,
-    hidden: Option<f64>,
 }
 
-/// What our cache misses where the least recently used misses one, and how much is hidden, where
-/// no run has told: as measured in `docs/PERFORMANCE.md`, on two models.
+/// What our cache misses where the least recently used misses one, if no run has told: as measured
+/// in `docs/PERFORMANCE.md`, on two models.
 const OF_LRU_USUAL: f64 = 0.87;
-const HIDDEN_USUAL: f64 = 0.65;
 
 impl Figures {
     /// Without any run: what is usual where `picked` of `experts` experts of a layer are picked.
@@ -63,7 +57,6 @@ impl Figures {
             runs: 0,
             curve: MissCurve::usual(experts, picked),
             of_lru: OF_LRU_USUAL,
-            hidden: None,
         }
     }
 
@@ -72,37 +65,24 @@ impl Figures {
         (self.curve.at(room) * self.of_lru).min(1.0)
     }
 
-    /// The share of what is late that hides, see [`crate::bound::step`].
-    pub fn hidden(&self) -> f64 {
-        self.hidden.unwrap_or(HIDDEN_USUAL)
-    }
-
     /// Half of these and half of `later`: the last runs count most.
     #[must_use]
     pub fn followed_by(&self, later: &Self) -> Self {
-        let hidden = [self.hidden, later.hidden];
         Self {
             runs: self.runs.saturating_add(later.runs),
             curve: self.curve.mixed(&later.curve),
             of_lru: f64::midpoint(self.of_lru, later.of_lru),
-            hidden: match hidden {
-                [Some(one), Some(other)] => Some(f64::midpoint(one, other)),
-                [one, other] => one.or(other),
-            },
         }
     }
 
     fn from_kept(kept: &Kept) -> Option<Self> {
-        let is_share = |share: f64| (0.0..=1.0).contains(&share);
-        let makes_sense = kept.larder_figures == VERSION
-            && (0.0..=OF_LRU_MAX).contains(&kept.of_lru)
-            && kept.hidden.is_none_or(is_share);
+        let makes_sense =
+            kept.larder_figures == VERSION && (0.0..=OF_LRU_MAX).contains(&kept.of_lru);
         let curve = MissCurve::kept(&kept.misses).filter(|_| makes_sense)?;
         Some(Self {
             runs: kept.runs,
             curve,
             of_lru: kept.of_lru,
-            hidden: kept.hidden,
         })
     }
 
@@ -112,7 +92,6 @@ impl Figures {
             runs: self.runs,
             misses: self.curve.shares().map(rounded).to_vec(),
             of_lru: rounded(self.of_lru.min(OF_LRU_MAX)),
-            hidden: self.hidden.map(rounded),
         }
     }
 }
@@ -182,20 +161,18 @@ fn write(path: &Path, figures: &Figures) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn figures(of_lru: f64, hidden: Option<f64>) -> Figures {
+    fn figures(of_lru: f64) -> Figures {
         Figures {
             runs: 1,
             curve: MissCurve::usual(64, 8),
             of_lru,
-            hidden,
         }
     }
 
     #[test]
     fn misses_end_where_everything_has_room() {
-        let figures = figures(1.5, None);
+        let figures = figures(1.5);
         assert_eq!((figures.missed(0.0), figures.missed(1.0)), (1.0, 0.0));
-        assert_eq!(figures.hidden(), HIDDEN_USUAL);
     }
 
     #[test]
@@ -203,13 +180,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp folder");
         let path = folder.path().join("not/there/yet.json");
         assert!(read(&path).is_none());
-        let kept = figures(0.9, Some(0.5));
+        let kept = figures(0.9);
         write(&path, &kept).expect("written");
         let found = read(&path).expect("kept");
-        assert_eq!(
-            (found.runs, found.of_lru, found.hidden),
-            (1, 0.9, Some(0.5))
-        );
+        assert_eq!((found.runs, found.of_lru), (1, 0.9));
         let shares = found.curve.shares().iter().zip(kept.curve.shares());
         assert!(
             shares
@@ -222,7 +196,6 @@ mod tests {
             ("\"larder_figures\":1", "\"larder_figures\":2"),
             ("\"of_lru\":0.9", "\"of_lru\":-1"),
             ("\"of_lru\":0.9", "\"of_lru\":1e300"),
-            ("\"hidden\":0.5", "\"hidden\":1.5"),
             ("[1.0,", "["),
             ("[1.0,", "[0.0,"),
             ("}", ""),
@@ -233,20 +206,15 @@ mod tests {
             assert!(read(&path).is_none(), "{from} to {to}");
         }
         assert!(read(folder.path()).is_none(), "a folder");
-        assert!(write(&folder.path().join("not"), &figures(1.0, None)).is_err());
+        assert!(write(&folder.path().join("not"), &figures(1.0)).is_err());
     }
 
     #[test]
     fn the_last_run_is_half_of_the_figures() {
-        let earlier = figures(1.0, None).followed_by(&figures(0.8, Some(0.5)));
-        let both = earlier.followed_by(&figures(0.5, Some(0.7)));
+        let both = figures(1.0)
+            .followed_by(&figures(0.8))
+            .followed_by(&figures(0.5));
         assert!((both.of_lru - 0.7).abs() < 1e-12);
-        assert!(
-            both.hidden
-                .is_some_and(|hidden| (hidden - 0.6).abs() < 1e-12)
-        );
         assert_eq!(both.runs, 3);
-        let blind = both.followed_by(&figures(0.5, None));
-        assert_eq!(blind.hidden, both.hidden);
     }
 }

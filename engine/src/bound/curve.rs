@@ -53,10 +53,10 @@ impl MissCurve {
     /// between them misses fall with the logarithm of the room, as they do where an expert is used
     /// again as likely within 2 steps as within 2 to 4 or 4 to 8.
     ///
-    /// It lies between what was measured. Misses of a quarter and a half of 24 experts of which 4
-    /// are picked are 80 and 51 % (`larder-story-moe`, `docs/PERFORMANCE.md`), here 77 and 39; of an
-    /// eighth and a quarter of 512 of which 10 are picked 33 and 19 % (llama.cpp pull request
-    /// 27861), here 53 and 35.
+    /// It lies between what was measured. With room for a quarter and a half of 24 experts of which
+    /// 4 are picked 80 and 51 % are missed (`larder-story-moe`, `docs/PERFORMANCE.md`), here 77 and
+    /// 39; with an eighth and a quarter of 512 of which 10 are picked 33 and 19 % (llama.cpp pull
+    /// request 27861), here 53 and 35.
     pub fn usual(experts: usize, picked: usize) -> Self {
         let (experts, picked) = (experts as f64, picked as f64);
         let share = |at: usize| {

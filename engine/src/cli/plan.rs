@@ -128,7 +128,7 @@ pub(super) fn make(
     let missed = misses.as_ref().map_or(0.0, |misses| misses.share);
     let read = step.read_bytes(horizon / 2);
     let time = step_time(&forecast, missed, &bounds, read, memory);
-    let seconds = time.seconds(figures.as_ref().map_or(0.0, Figures::hidden));
+    let seconds = time.seconds();
     let paths = bounds.iter().enumerate().map(|(at, path)| PathPlan {
         name: path.name.clone(),
         bandwidth: path.bandwidth,

@@ -1,11 +1,10 @@
 //! What a run leaves behind for the next plan of its model, and the time of a step that both are
 //! about.
 
-use super::{Probes, demand, path_bounds};
 use crate::bound::curve::MissCurve;
 use crate::bound::replay::Record;
 use crate::bound::step::StepTime;
-use crate::bound::{Bandwidth, Origin, PathBound};
+use crate::bound::{Bandwidth, PathBound};
 use crate::cli::pressure::PressureReport;
 use crate::figures::{FigureStore, Figures};
 use crate::session::{Forecast, Generated, Session};
@@ -27,32 +26,25 @@ pub(in crate::cli) fn learn(
     session: &Session,
     prompt: usize,
     made: &Generated,
-    probes: &Probes,
 ) {
     let shrunk = PressureReport::of(session).is_some_and(|pressure| pressure.shrunk > 0);
     let is_disturbed = shrunk || session.shaken().is_some() || made.losses > 0;
     if is_disturbed || made.decode_steps < STEPS_MIN {
         return;
     }
-    if let Some(learned) = figures_of(session, prompt, made, probes) {
+    if let Some(learned) = figures_of(session, prompt, made) {
         figures.add(session.manifest(), &learned);
     }
 }
 
-fn figures_of(
-    session: &Session,
-    prompt: usize,
-    made: &Generated,
-    probes: &Probes,
-) -> Option<Figures> {
+fn figures_of(session: &Session, prompt: usize, made: &Generated) -> Option<Figures> {
     let manifest = session.manifest();
     let (prefill, decode) = session.stager().record()?;
     let experts = manifest.blocks.len() - manifest.program.dense_blocks();
     let config = manifest.config.experts?;
     let usual = Figures::usual(config.count, config.picked);
     let curve = MissCurve::of(&Record { prefill, decode }, experts)?;
-    let middle = prompt + made.decode_steps / 2;
-    let forecast = session.forecast(middle);
+    let forecast = session.forecast(prompt + made.decode_steps / 2);
     let inward = session.inward();
     let arrived = inward
         .iter()
@@ -60,7 +52,7 @@ fn figures_of(
     let arrived = arrived.sum::<u64>() as f64 / made.decode_steps as f64;
     let came = (arrived - forecast.all_streamed()).max(0.0);
     let replayed = curve.at(forecast.expert_room) * forecast.all_picked();
-    let mut figures = Figures {
+    Some(Figures {
         runs: 1,
         curve,
         of_lru: if replayed > 0.0 {
@@ -68,18 +60,7 @@ fn figures_of(
         } else {
             usual.of_lru
         },
-        hidden: None,
-    };
-    let paths = path_bounds(&inward, &probes.before, &probes.after);
-    let memory = Bandwidth::memory(probes.memory);
-    let mut origins = paths.iter().map(|path| path.bandwidth.origin);
-    if memory.origin == Origin::Measured && origins.all(|origin| origin != Origin::Estimated) {
-        let read = demand(session).read_bytes(middle as u64);
-        let missed = figures.missed(forecast.expert_room);
-        let time = step_time(&forecast, missed, &paths, read, memory);
-        figures.hidden = time.hidden(made.decode.as_secs_f64() / made.decode_steps as f64);
-    }
-    Some(figures)
+    })
 }
 
 /// Time of a step that reads `read` bytes of memory, and misses a share of the experts it picks.
