@@ -7,6 +7,8 @@
 //! experts: the need is what a cache of that size misses in a replay of the run's own routing.
 
 pub mod replay;
+pub mod curve;
+pub mod step;
 
 use serde::Serialize;
 

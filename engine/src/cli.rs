@@ -38,6 +38,7 @@ mod topo;
 
 mod settings;
 
+use crate::figures::FigureStore;
 use clap::Parser;
 use error::{CliError, one_line};
 use options::{Cli, Command};
@@ -57,10 +58,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return if error.use_stderr() { 2 } else { 0 };
         }
     };
+    let figures = FigureStore::new(config::cache_folder().as_deref());
     let outcome = match cli.command {
-        Command::Run(options) => run::run(&options),
+        Command::Run(options) => run::run(&options, &figures),
         Command::Score(options) => score::score(&options),
-        Command::Plan(options) => plan::plan(&options),
+        Command::Plan(options) => plan::plan(&options, &figures),
         Command::Inspect(options) => inspect::inspect(&options),
         Command::Tokenize(options) => tokenize::tokenize(&options),
         Command::Detokenize(options) => tokenize::detokenize(&options),
@@ -72,7 +74,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Doctor(options) => doctor::doctor(&options),
         Command::Topo(options) => topo::topo(&options),
         Command::Heat(options) => heat::heat(&options),
-        Command::Bench(options) => bench::bench(&options),
+        Command::Bench(options) => bench::bench(&options, &figures),
         Command::Config(options) => settings::config(&options.command),
         Command::Completions(options) => manual::completions(&options),
         Command::Man(options) => manual::man(&options),

@@ -30,5 +30,6 @@ pub mod session;
 pub mod publish;
 pub mod pack;
 pub mod bound;
+pub mod figures;
 
 pub mod cli;

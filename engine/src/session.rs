@@ -20,6 +20,7 @@ mod forecast;
 pub use forecast::Forecast;
 pub use generate::{GenerateOptions, Generated, PathUse, StopReason};
 pub use nodes::{NodeLink, Nodes, NodesError, SCHEME, connect, no_model};
+pub use probe::Sample;
 pub use resolve::{LowerTier, Resolved, SessionOptions, resolve};
 pub use warm::Warmed;
 
@@ -316,6 +317,11 @@ impl Session {
         let supply = self.stager.supply().clone();
         let supply = supply.with_homes(self.layout.streamed(), origin, &rates, reserve);
         self.stager.set_supply(supply);
+    }
+
+    /// The first of [`Session::inward`], which come from replicas of the model.
+    pub const fn origins(&self) -> usize {
+        self.origins
     }
 
     /// The memory nodes, in the order they were given.

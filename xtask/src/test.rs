@@ -117,6 +117,8 @@ fn run_stages(root: &Path, names: &[String], stages: &mut Stages, tally: &mut Ta
 fn run_tests(root: &Path, what: &[&str], names: &[String], tally: &mut Tally) -> Result<()> {
     let mut command = cargo::command(root, &["test", "--locked"]);
     command.args(what).args(["--", "--show-output"]).args(names);
+    // What runs leave for later plans is not for those of whoever tests.
+    command.env("XDG_CACHE_HOME", checkout::target(root).join("caches"));
     cargo::count(&mut command, tally)
 }
 

@@ -13,7 +13,8 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    fn all(&self) -> impl Iterator<Item = (bool, BlockId)> + '_ {
+    /// All accesses, and whether each is of decoding.
+    pub(super) fn accesses(&self) -> impl Iterator<Item = (bool, BlockId)> + '_ {
         let warming = self.prefill.iter().map(|&block| (false, block));
         warming.chain(self.decode.iter().map(|&block| (true, block)))
     }
@@ -22,7 +23,7 @@ impl Record<'_> {
     pub fn lru_misses(&self, slots: usize) -> u64 {
         let (mut lru, mut held) = (Lru::default(), HashSet::new());
         let mut misses = 0;
-        for (counts, block) in self.all() {
+        for (counts, block) in self.accesses() {
             if held.contains(&block) {
                 lru.used(block);
                 continue;
@@ -46,7 +47,7 @@ impl Record<'_> {
     ///
     /// Source: Belady, A study of replacement algorithms, 1966.
     pub fn optimal_misses(&self, slots: usize) -> u64 {
-        let accesses: Vec<(bool, BlockId)> = self.all().collect();
+        let accesses: Vec<(bool, BlockId)> = self.accesses().collect();
         let mut next = vec![usize::MAX; accesses.len()];
         let mut seen: HashMap<BlockId, usize> = HashMap::new();
         for (at, (_, block)) in accesses.iter().enumerate().rev() {

@@ -13,9 +13,18 @@ use larder_pool::path::Sizing;
 use larder_pool::sys::limits::available_bytes;
 use larder_pool::units::BytesPerSec;
 use std::cell::LazyCell;
+use std::path::PathBuf;
 
 /// Threads that can be asked for.
 const THREADS_MAX: usize = 1024;
+
+/// Where this user's caches are, if anybody says so.
+pub(super) fn cache_folder() -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    // A relative one is to be ignored. Source: XDG Base Directory Specification 0.8.
+    let given = folder("XDG_CACHE_HOME").filter(|caches| caches.is_absolute());
+    given.or_else(|| Some(folder("HOME")?.join(".cache")).filter(|caches| caches.is_absolute()))
+}
 
 fn usage<T>(result: Result<T, String>) -> Result<T, CliError> {
     result.map_err(CliError::Usage)

@@ -3,11 +3,12 @@
 use super::error::CliError;
 use super::options::PlanOptions;
 use super::prompt::OpenModel;
-use super::report::{Probes, demand, is_estimated, notes, path_bounds};
+use super::report::{Probes, demand, expected, is_estimated, notes, path_bounds, step_time};
 use super::size::{memory, rate, speed};
 use super::table::{Table, print, width};
 use super::words::{bound, fast_tier};
-use crate::bound::{Bandwidth, Demand, PathBound};
+use crate::bound::{Bandwidth, Demand};
+use crate::figures::{FigureStore, Figures};
 use crate::session::{Forecast, Session, SessionError};
 use serde::Serialize;
 
@@ -39,6 +40,37 @@ struct PathPlan {
     bytes_per_token: u64,
 }
 
+/// Experts that will not be there when they are picked.
+#[derive(Debug, Serialize)]
+struct ExpertMisses {
+    /// Of what a step picks, in bytes.
+    share: f64,
+    /// Runs of this model that said so; none if it is what is usual for such models.
+    runs: u64,
+}
+
+impl ExpertMisses {
+    fn of(figures: &Figures, forecast: &Forecast) -> Self {
+        Self {
+            share: figures.missed(forecast.expert_room),
+            runs: figures.runs,
+        }
+    }
+
+    /// For the table.
+    fn told(&self) -> String {
+        let from = match self.runs {
+            0 => "estimated: as in other models, none ran here".to_owned(),
+            1 => "as in the last run".to_owned(),
+            runs => format!("as in the last of {runs} runs"),
+        };
+        format!(
+            "{:.0} % of what is picked is missed, {from}",
+            self.share * 100.0
+        )
+    }
+}
+
 /// What `plan --json` prints.
 #[derive(Debug, Serialize)]
 pub(super) struct PlanReport {
@@ -54,6 +86,7 @@ pub(super) struct PlanReport {
     prefill_passes: usize,
     /// The speed that is expected of this layout.
     pub(super) decode_tok_s: f64,
+    expert_misses: Option<ExpertMisses>,
     bound_tok_s: f64,
     bound_by: String,
     /// What sets the bound was not measured.
@@ -61,16 +94,19 @@ pub(super) struct PlanReport {
     notes: Vec<String>,
 }
 
-pub(super) fn plan(options: &PlanOptions) -> Result<(), CliError> {
+pub(super) fn plan(options: &PlanOptions, figures: &FigureStore) -> Result<(), CliError> {
     let engine = options.engine.resolve()?;
     let mut session = OpenModel::open(&options.model, &engine)?.session(&engine)?;
-    let report = make(&mut session)?;
+    let report = make(&mut session, figures)?;
     session.close()?;
     print(options.json, &report, || table(&report).render(width()))
 }
 
 /// Measures what carries the model, and says what will come of it.
-pub(super) fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
+pub(super) fn make(
+    session: &mut Session,
+    figures: &FigureStore,
+) -> Result<PlanReport, SessionError> {
     let probes = Probes::begin(session)?;
     let bounds = path_bounds(&session.inward(), &probes.before, &[]);
     let measured = if probes.before.is_empty() {
@@ -83,13 +119,20 @@ pub(super) fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
     let horizon = HORIZON.min(context) as u64;
     let forecast = session.forecast(horizon as usize / 2);
     let mut step = demand(session);
-    step.missed_bytes = missed_bytes(session, &step);
+    let figures = expected(figures, session);
+    step.missed_bytes = missed_bytes(session, &step, figures.as_ref());
     let (bound_tok_s, bound_by) = step.bound(0..horizon, &bounds, memory);
-    let seconds = step_seconds(&forecast, &bounds, step.read_bytes(horizon / 2), memory);
+    let misses = figures
+        .as_ref()
+        .map(|figures| ExpertMisses::of(figures, &forecast));
+    let missed = misses.as_ref().map_or(0.0, |misses| misses.share);
+    let read = step.read_bytes(horizon / 2);
+    let time = step_time(&forecast, missed, &bounds, read, memory);
+    let seconds = time.seconds();
     let paths = bounds.iter().enumerate().map(|(at, path)| PathPlan {
         name: path.name.clone(),
         bandwidth: path.bandwidth,
-        bytes_per_token: (forecast.streamed[at] + forecast.missed[at]) as u64,
+        bytes_per_token: (forecast.streamed[at] + missed * forecast.picked[at]) as u64,
     });
     let layout = session.layout();
     let needs = layout.needs();
@@ -109,10 +152,14 @@ pub(super) fn make(session: &mut Session) -> Result<PlanReport, SessionError> {
             context.div_ceil(rows)
         },
         decode_tok_s: 1.0 / seconds,
+        expert_misses: misses,
         estimated: is_estimated(&bound_by, &bounds, memory),
         bound_tok_s,
         bound_by,
-        notes: notes(session),
+        notes: notes(session)
+            .into_iter()
+            .chain(probes.note(session))
+            .collect(),
     })
 }
 
@@ -182,29 +229,16 @@ impl TierPlan {
     }
 }
 
-/// Time of a step that reads `read` bytes of memory. What is known ahead comes while the step
-/// computes; experts that are missed are known when they are needed.
-fn step_seconds(forecast: &Forecast, paths: &[PathBound], read: u64, memory: Bandwidth) -> f64 {
-    let longest = |bytes: &[f64]| {
-        let each = bytes.iter().zip(paths);
-        let times = each.map(|(bytes, path)| bytes / path.bandwidth.bytes_per_s);
-        times.fold(0.0, f64::max)
-    };
-    let computing = read as f64 / memory.bytes_per_s;
-    longest(&forecast.streamed).max(computing) + longest(&forecast.missed)
-}
-
-/// Experts that a step misses if every expert is as likely as any other: routers are skewed, so a
-/// run misses less.
-fn missed_bytes(session: &Session, step: &Demand) -> f64 {
+/// Experts that a step misses in a cache of the least recently used that has all that dense parts
+/// and KV leave of the budget.
+fn missed_bytes(session: &Session, step: &Demand, figures: Option<&Figures>) -> f64 {
     let picked_bytes = (step.weight_bytes - step.dense_bytes) as f64;
     let manifest = session.manifest();
     let count = manifest.blocks.len() - manifest.program.dense_blocks();
     let all = (count as u64 * manifest.expert_bytes()) as f64;
-    if all == 0.0 {
-        return 0.0;
-    }
-    picked_bytes * (1.0 - step.expert_room(0) as f64 / all).max(0.0)
+    figures.map_or(0.0, |figures| {
+        picked_bytes * figures.curve.at(step.expert_room(0) as f64 / all)
+    })
 }
 
 fn table(report: &PlanReport) -> Table {
@@ -224,6 +258,9 @@ fn table(report: &PlanReport) -> Table {
         "decode",
         format!("{}, expected", speed(report.decode_tok_s)),
     );
+    if let Some(misses) = &report.expert_misses {
+        table.row("experts", misses.told());
+    }
     let limit = speed(report.bound_tok_s);
     table.row("bound", bound(&limit, &report.bound_by, report.estimated));
     table.row(

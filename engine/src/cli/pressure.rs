@@ -50,7 +50,7 @@ impl PressureArgs {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct PressureReport {
     /// Times that the budget became less.
-    shrunk: u64,
+    pub(super) shrunk: u64,
     /// Smallest budget that there was.
     lowest_bytes: u64,
     /// Time in which the budget was less than at the start.

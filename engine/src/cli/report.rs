@@ -1,16 +1,19 @@
 //! The report of a run: the same numbers as one JSON object and as a table.
 
 mod disks;
+mod learned;
+
+pub(super) use disks::{DiskReport, join, rows as disk_rows};
+pub(super) use learned::{expected, learn, step_time};
 
 use super::pressure::PressureReport;
-use super::size::{memory, or_dash, share, speed, time};
+use super::size::{memory, or_dash, rate, share, speed, time};
 use super::table::{Table, width_of};
 use super::warm::WarmReport;
 use super::words::{bound, fast_tier, while_decoding};
 use crate::bound::replay::Record;
 use crate::bound::{Bandwidth, Demand, MEMORY, Origin, PathBound};
-use crate::session::{Generated, Inward, Session, SessionError};
-use disks::DiskReport;
+use crate::session::{Generated, Inward, Sample, Session, SessionError};
 use larder_pool::sys::limits::resident_bytes;
 use larder_pool::units::BytesPerSec;
 use serde::Serialize;
@@ -21,9 +24,14 @@ use std::time::Duration;
 const PROBED_BYTES: u64 = 64 << 20;
 const PROBED_TIME: Duration = Duration::from_secs(2);
 
+/// A first read that is slower by this much is told apart.
+const FIRST_SLOWER: f64 = 1.25;
+
 /// Probes of one run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Probes {
+    /// Of the origin, when the blocks of the probe were read first.
+    first: Option<f64>,
     /// Of the paths into the fast tier; empty where nothing was probed.
     pub(super) before: Vec<Option<f64>>,
     pub(super) after: Vec<Option<f64>>,
@@ -36,17 +44,30 @@ impl Probes {
     pub(super) fn begin(session: &mut Session) -> Result<Self, SessionError> {
         let mut probes = Self::default();
         if session.manifest().weight_bytes() >= PROBED_BYTES {
-            probes.before = session.probe_paths()?;
+            probes.first = Some(session.probe_first_read()?);
+            probes.before = session.probe_paths(Sample::Before)?;
             session.check_tiers(&probes.before)?;
         }
         Ok(probes)
+    }
+
+    /// Says that a first read was slower than those behind it, if it was.
+    pub(super) fn note(&self, session: &Session) -> Option<String> {
+        let again: f64 = self.before.iter().take(session.origins()).flatten().sum();
+        let first = self.first.filter(|first| first * FIRST_SLOWER < again)?;
+        Some(format!(
+            "the model came at {} when it was read first and at {} again: something below the file \
+             keeps it, and speeds are expected of what was read before",
+            rate(first),
+            rate(again)
+        ))
     }
 
     /// Of the same paths, and of the memory, behind a run that took `ran`.
     pub(super) fn end(&mut self, session: &mut Session, ran: Duration) -> Result<(), SessionError> {
         if !self.before.is_empty() && ran >= PROBED_TIME {
             self.memory = session.probe_memory();
-            self.after = session.probe_paths()?;
+            self.after = session.probe_paths(Sample::Behind)?;
         }
         Ok(())
     }
@@ -133,7 +154,7 @@ pub(super) struct RunReport {
     pub(super) link_mb_s: BTreeMap<String, f64>,
     /// Mean wait for a block while decoding, from when it was a demand, by path.
     demand_us: BTreeMap<String, f64>,
-    disks: BTreeMap<String, DiskReport>,
+    pub(super) disks: BTreeMap<String, DiskReport>,
     pub(super) bound_tok_s: f64,
     pub(super) bound_by: String,
     pub(super) estimated: bool,
@@ -345,7 +366,10 @@ impl RunReport {
             is_void: bounds.is_void,
             backend: session.backend_name(),
             cpu: larder_cpu::isa::cpu_flags(),
-            notes: notes(session),
+            notes: notes(session)
+                .into_iter()
+                .chain(probes.note(session))
+                .collect(),
         }
     }
 

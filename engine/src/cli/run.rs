@@ -4,9 +4,10 @@ use super::error::CliError;
 use super::options::RunOptions;
 use super::progress::Progress;
 use super::prompt::{OpenModel, STDIN};
-use super::report::{Probes, RunReport};
+use super::report::{Probes, RunReport, learn};
 use super::words::headline;
 use super::{plot, trace};
+use crate::figures::FigureStore;
 use crate::sample::Sampler;
 use crate::session::{GenerateOptions, Generated, Session, SessionError, SessionOptions};
 use crate::timeline::Watcher;
@@ -20,7 +21,7 @@ use std::time::Instant;
 /// Tokens between two looks at the memory of the process.
 const LOOK_EVERY: usize = 8;
 
-pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
+pub(super) fn run(options: &RunOptions, figures: &FigureStore) -> Result<(), CliError> {
     let sampling = options.sampling.resolve()?;
     let mut engine = options.engine.resolve()?;
     engine.may_shrink = options.pressure.is_wanted();
@@ -78,6 +79,7 @@ pub(super) fn run(options: &RunOptions) -> Result<(), CliError> {
     probes.end(&mut session, start.elapsed())?;
     let mut report = RunReport::new(&session, prompt.len(), &made, text, &probes, peak);
     report.notes.extend(watched);
+    learn(figures, &session, prompt.len(), &made);
     print(options, &session, &made, &report)?;
     if let Some(path) = &options.trace {
         trace::write(path, &session, made.decode_steps)?;

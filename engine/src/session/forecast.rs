@@ -8,8 +8,21 @@ use larder_pool::units::BlockId;
 pub struct Forecast {
     /// Blocks of every step that do not stay, and KV that has left.
     pub streamed: Vec<f64>,
-    /// Experts that are not there when they are picked, every expert as likely as any other.
-    pub missed: Vec<f64>,
+    /// Experts that are picked, as likely one as any other: what is missed of them comes as well.
+    pub picked: Vec<f64>,
+    /// Share of all experts that there are frames for.
+    pub expert_room: f64,
+}
+
+impl Forecast {
+    /// Bytes of all paths together.
+    pub fn all_streamed(&self) -> f64 {
+        self.streamed.iter().sum()
+    }
+
+    pub fn all_picked(&self) -> f64 {
+        self.picked.iter().sum()
+    }
 }
 
 impl Session {
@@ -24,21 +37,21 @@ impl Session {
         if let Some(bytes) = streamed.get_mut(self.home_at(0)) {
             *bytes += self.kv_away(tokens) as f64;
         }
-        let mut missed = vec![0.0; streamed.len()];
-        let (frames, picked) = self.layout.experts.map_or((0, 0), |area| {
-            (area.frames_below(border), self.picks_of_step())
-        });
         let count = self.manifest.blocks.len() - dense;
-        // A cache that a step's own picks fill holds nothing of the step before.
-        let share = if frames < picked {
-            1.0
-        } else {
-            1.0 - (frames as f64 / count.max(1) as f64).min(1.0)
-        };
+        let frames = self
+            .layout
+            .experts
+            .map_or(0, |area| area.frames_below(border));
+        let mut picked = vec![0.0; streamed.len()];
+        let share = self.picks_of_step() as f64 / count.max(1) as f64;
         for index in dense..self.manifest.blocks.len() {
-            self.add(&mut missed, index, share * picked as f64 / count as f64);
+            self.add(&mut picked, index, share);
         }
-        Forecast { streamed, missed }
+        Forecast {
+            streamed,
+            picked,
+            expert_room: (frames as f64 / count.max(1) as f64).min(1.0),
+        }
     }
 
     /// Experts that a step of one row asks for on all layers.

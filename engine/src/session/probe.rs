@@ -1,7 +1,15 @@
 //! Probes: what the paths and the memory carry, measured on the model's own bytes in the arena.
 //!
-//! A probe of the path reads at most 64 MiB or for 100 ms, into at most 32 MiB of the arena, used
-//! over and over: a small hot buffer would overstate the link.
+//! A probe of the path is what decoding will ask of it: blocks that stream, or are missed, drawn
+//! from all over the model because its places differ, one behind the other with the window always
+//! full. It makes four passes of at most 64 MiB or 100 ms, into at most 32 MiB of the arena, used
+//! over and over: a small hot buffer would overstate the link. The figure is the mean of the middle
+//! two, so a hiccup of a few milliseconds does not make it.
+//!
+//! Something below the file system may keep what it has read: the host of a guest, the cache of a
+//! disk array. Decoding reads the same blocks again and again, so the figure is of blocks that were
+//! read before; how the first read went is told apart. Nothing of ours keeps them: reads go around
+//! the page cache.
 
 use crate::session::Session;
 use larder_pool::sys::lease::ReadLease;
@@ -11,20 +19,44 @@ use larder_pool::units::BlockId;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-const PROBE_BYTES: u64 = 64 << 20;
-const PROBE_TIME: Duration = Duration::from_millis(100);
+const PASS_BYTES: u64 = 64 << 20;
+const PASS_TIME: Duration = Duration::from_millis(100);
+const PASSES: u32 = 4;
 const AREA_BYTES: u64 = 32 << 20;
 /// Bytes of resident blocks that a probe of the memory reads.
 const MEMORY_BYTES: u64 = 256 << 20;
 
+/// Which blocks a probe of the origin reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sample {
+    /// Before a run, twice.
+    Before,
+    /// Behind it: others, that only the run has read, as often as it does.
+    Behind,
+}
+
+/// Bytes that had come home at some time of a probe.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    at: Duration,
+    bytes: u64,
+}
+
 impl Session {
+    /// Bytes per second at which the origin brings blocks that a later [`Self::probe_paths`] will
+    /// read again. Every weight leaves the arena.
+    pub fn probe_first_read(&mut self) -> Result<f64, MoveError> {
+        let blocks = self.probe_blocks(Sample::Before);
+        self.stream(&blocks, None)
+    }
+
     /// Bytes per second of every path into the fast tier, in the order of [`Session::inward`];
     /// `None` for a home whose limit says enough, or that has no room. Every weight leaves the
     /// arena.
-    pub fn probe_paths(&mut self) -> Result<Vec<Option<f64>>, MoveError> {
-        let origin: Vec<usize> = (0..self.manifest.blocks.len()).collect();
+    pub fn probe_paths(&mut self, sample: Sample) -> Result<Vec<Option<f64>>, MoveError> {
+        let blocks = self.probe_blocks(sample);
         // Replicas are read from at once.
-        let each = self.stream(&origin, None)? / self.origins as f64;
+        let each = self.stream(&blocks, None)? / self.origins as f64;
         let mut rates = vec![Some(each); self.origins];
         for path in self.inward().into_iter().skip(self.origins) {
             let home = self
@@ -40,6 +72,21 @@ impl Session {
             });
         }
         Ok(rates)
+    }
+
+    /// Blocks for all passes over the origin: as many as they read of those that do not stay, from
+    /// even distances; of all, if all stay.
+    fn probe_blocks(&self, sample: Sample) -> Vec<usize> {
+        let mut wanted: Vec<usize> = self.layout.streamed().map(BlockId::index).collect();
+        if wanted.is_empty() {
+            wanted = (0..self.manifest.blocks.len()).collect();
+        }
+        let passes = self.probe_passes();
+        let sizes = |index: &usize| self.manifest.blocks[*index].spec.extent_bytes();
+        let whole: u64 = wanted.iter().map(sizes).sum();
+        let share = (PASS_BYTES * u64::from(passes)) as f64 / whole.max(1) as f64;
+        let count = (wanted.len() as f64 * share).ceil() as usize;
+        spread(&wanted, count, sample)
     }
 
     /// As [`Self::probe_paths`], of home `n`: blocks are written there first, and freed again.
@@ -92,23 +139,34 @@ impl Session {
         Ok(is_taken)
     }
 
+    /// Where there is a limit, one pass shows whether it is reached.
+    fn probe_passes(&self) -> u32 {
+        let has_limit = self.resolved.origin_limit.is_some();
+        if has_limit { 1 } else { PASSES }
+    }
+
     /// Bytes per second at which `blocks` come from home `n`, or from the origin.
     fn stream(&mut self, blocks: &[usize], n: Option<usize>) -> Result<f64, MoveError> {
         self.stager.clear()?;
         let start = Instant::now();
-        let (mut asked, mut read, mut waiting) = (0, 0, VecDeque::new());
+        let (mut read, mut waiting, mut marks) = (0, VecDeque::new(), Vec::new());
         let (mut in_area, mut next) = (0, 0);
-        while asked < PROBE_BYTES && start.elapsed() < PROBE_TIME && next < blocks.len() {
-            let index = blocks[next];
-            let bytes = self.manifest.blocks[index].spec.extent_bytes();
-            let extent = (in_area + bytes <= AREA_BYTES)
-                .then(|| self.space.alloc_low(bytes))
-                .flatten();
-            let Some(extent) = extent else {
+        let longest = PASS_TIME * self.probe_passes();
+        loop {
+            let more = blocks.get(next).filter(|_| start.elapsed() < longest);
+            let room = more.and_then(|&index| {
+                let bytes = self.manifest.blocks[index].spec.extent_bytes();
+                let fits = in_area + bytes <= AREA_BYTES;
+                let extent = fits.then(|| self.space.alloc_low(bytes)).flatten()?;
+                Some((index, bytes, extent))
+            });
+            let Some((index, bytes, extent)) = room else {
                 let Some(oldest) = waiting.pop_front() else {
                     break;
                 };
                 in_area -= self.probe_wait(oldest, &mut read)?;
+                let at = start.elapsed();
+                marks.push(Mark { at, bytes: read });
                 continue;
             };
             let (block, due) = (BlockId::new(index as u32), next as u64);
@@ -120,14 +178,11 @@ impl Session {
                     .fetch_origin(block, Class::Prefetch, due, extent),
             }
             waiting.push_back(index);
-            (asked, in_area, next) = (asked + bytes, in_area + bytes, next + 1);
-        }
-        for block in waiting {
-            self.probe_wait(block, &mut read)?;
+            (in_area, next) = (in_area + bytes, next + 1);
         }
         let path = n.map_or(0, |n| self.homes.list[n].read.index());
         self.probed[path] += read;
-        Ok(read as f64 / start.elapsed().as_secs_f64())
+        Ok(rate(&marks))
     }
 
     fn probe_wait(&self, index: usize, read: &mut u64) -> Result<u64, MoveError> {
@@ -185,6 +240,102 @@ impl Session {
             None
         } else {
             Some(self.backend.read_probe(&leases))
+        }
+    }
+}
+
+/// `count` of `all`, or all of them, at even distances; samples lie between each other.
+fn spread(all: &[usize], count: usize, sample: Sample) -> Vec<usize> {
+    let count = count.min(all.len());
+    let shift = usize::from(sample == Sample::Behind);
+    let place = |at: usize| (2 * at + shift) * all.len() / (2 * count);
+    (0..count).map(|at| all[place(at)]).collect()
+}
+
+/// Bytes per second of the middle passes. The link runs full from when the first block is home to
+/// the last one: what it took to start is left out.
+fn rate(marks: &[Mark]) -> f64 {
+    let per_second = |from: Mark, to: Mark| {
+        let seconds = to.at.saturating_sub(from.at).as_secs_f64();
+        (to.bytes - from.bytes) as f64 / seconds.max(1e-9)
+    };
+    let (Some(&first), Some(&last)) = (marks.first(), marks.last()) else {
+        return 0.0;
+    };
+    let mut passes = Vec::new();
+    let mut begin = first;
+    for &mark in marks {
+        if mark.bytes - begin.bytes >= PASS_BYTES || mark.at >= begin.at + PASS_TIME {
+            passes.push(per_second(begin, mark));
+            begin = mark;
+        }
+    }
+    passes.sort_by(f64::total_cmp);
+    match passes.len() {
+        0 if last.at > first.at => per_second(first, last),
+        0 => last.bytes as f64 / last.at.as_secs_f64(),
+        count => f64::midpoint(passes[(count - 1) / 2], passes[count / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Marks after every 16 MiB, which took so many milliseconds each.
+    fn marks(times: &[u64]) -> Vec<Mark> {
+        let mut at = Duration::ZERO;
+        let blocks = times.iter().enumerate().map(|(index, &ms)| {
+            at += Duration::from_millis(ms);
+            let bytes = (index as u64 + 1) << 24;
+            Mark { at, bytes }
+        });
+        blocks.collect()
+    }
+
+    fn is_near(found: f64, mib_per_ms: f64) -> bool {
+        let wanted = mib_per_ms * f64::from(1 << 20) * 1e3;
+        (found / wanted - 1.0).abs() < 1e-9
+    }
+
+    #[test]
+    fn the_start_and_a_hiccup_do_not_count() {
+        let mut times = vec![90];
+        times.extend([4; 16]);
+        assert!(is_near(rate(&marks(&times)), 4.0));
+        times[6] = 300;
+        assert!(is_near(rate(&marks(&times)), 4.0));
+    }
+
+    #[test]
+    fn a_link_that_changes_is_taken_in_the_middle() {
+        let times: Vec<u64> = [[1; 4], [2; 4], [4; 4], [8; 4]].concat();
+        let times = [&[1], times.as_slice()].concat();
+        assert!(is_near(rate(&marks(&times)), 6.0));
+    }
+
+    #[test]
+    fn few_blocks_are_a_figure_too() {
+        assert!(is_near(rate(&marks(&[8, 4])), 4.0));
+        assert!(is_near(rate(&marks(&[8])), 2.0));
+        assert!(is_near(rate(&marks(&[400, 200, 800, 400])), 0.04));
+        assert_eq!(rate(&[]), 0.0);
+        // Both were home when somebody looked.
+        let together = [1, 2].map(|bytes| Mark {
+            at: Duration::from_secs(1),
+            bytes,
+        });
+        assert!((rate(&together) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_sample_reaches_over_all_blocks_once() {
+        let all: Vec<usize> = (10..30).collect();
+        assert_eq!(spread(&all, 4, Sample::Before), [10, 15, 20, 25]);
+        assert_eq!(spread(&all, 4, Sample::Behind), [12, 17, 22, 27]);
+        for sample in [Sample::Before, Sample::Behind] {
+            assert_eq!(spread(&all, 100, sample), all);
+            assert!(spread(&all, 0, sample).is_empty() && spread(&[], 5, sample).is_empty());
         }
     }
 }

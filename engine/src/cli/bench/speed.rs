@@ -8,10 +8,11 @@ use crate::cli::error::CliError;
 use crate::cli::options::{PromptArgs, SpeedOptions};
 use crate::cli::plan;
 use crate::cli::prompt::OpenModel;
-use crate::cli::report::{Probes, RunReport};
+use crate::cli::report::{DiskReport, Probes, RunReport, disk_rows, join, learn};
 use crate::cli::size::{memory, or_dash, rate, share, speed as tok_s, time};
 use crate::cli::table::{Table, print, width};
 use crate::cli::words::{bound, fast_tier, headline};
+use crate::figures::FigureStore;
 use crate::heat::Heat;
 use crate::sample::argmax;
 use crate::session::{GenerateOptions, SessionOptions};
@@ -72,6 +73,8 @@ struct SpeedReport {
     fast_bytes: u64,
     peak_bytes: u64,
     link_mb_s: BTreeMap<String, Spread>,
+    /// Each at its worst over all runs, the void ones too.
+    disks: BTreeMap<String, DiskReport>,
     link_busy: Option<Spread>,
     bytes_over_need: Option<Spread>,
     stall_ms: Option<Spread>,
@@ -80,7 +83,11 @@ struct SpeedReport {
     notes: Vec<String>,
 }
 
-pub(super) fn speed(path: &Path, options: &SpeedOptions) -> Result<(), CliError> {
+pub(super) fn speed(
+    path: &Path,
+    options: &SpeedOptions,
+    figures: &FigureStore,
+) -> Result<(), CliError> {
     let mut engine = options.engine.resolve()?;
     engine.may_shrink = options.pressure.is_wanted();
     let model = OpenModel::open(path, &engine)?;
@@ -96,15 +103,16 @@ pub(super) fn speed(path: &Path, options: &SpeedOptions) -> Result<(), CliError>
         })?,
     };
     let mut session = model.session(&engine)?;
-    let planned = plan::make(&mut session)?.decode_tok_s;
+    let planned = plan::make(&mut session, figures)?.decode_tok_s;
     let _ = writeln!(std::io::stderr(), "{}", headline(path, &session));
     let (weights, budget) = (model.manifest.weight_bytes(), session.resolved().budget);
     drop(session);
     let (mut valid, mut void) = (Vec::new(), 0);
-    let mut last = None;
+    let (mut last, mut disks) = (None, BTreeMap::new());
     while valid.len() < VALID && valid.len() + void < RUNS_MAX {
-        let report = once(&model, &engine, &prompt, options)?;
+        let report = once(&model, &engine, &prompt, (options, figures))?;
         let number = valid.len() + void + 1;
+        join(&mut disks, &report.disks);
         let _ = writeln!(std::io::stderr(), "run {number}: {}", line(&report));
         if report.is_void {
             void += 1;
@@ -114,7 +122,10 @@ pub(super) fn speed(path: &Path, options: &SpeedOptions) -> Result<(), CliError>
         }
     }
     let any = valid.last().or(last.as_ref()).expect("a run was made");
-    let report = summary(any, &valid, void, planned);
+    let report = SpeedReport {
+        disks,
+        ..summary(any, &valid, void, planned)
+    };
     let table = || table(&report, budget, weights).render(width());
     print(options.json, &report, table)
 }
@@ -124,7 +135,7 @@ fn once(
     model: &OpenModel,
     engine: &SessionOptions,
     prompt: &[u32],
-    options: &SpeedOptions,
+    (options, figures): (&SpeedOptions, &FigureStore),
 ) -> Result<RunReport, CliError> {
     let mut session = model.session(engine)?;
     session.set_heat(Heat::claim(&Pins::new(DEFAULT_ROOT), &model.manifest));
@@ -142,6 +153,7 @@ fn once(
     probes.end(&mut session, start.elapsed())?;
     let mut report = RunReport::new(&session, prompt.len(), &made, None, &probes, peak);
     report.notes.extend(watched);
+    learn(figures, &session, prompt.len(), &made);
     Ok(report)
 }
 
@@ -194,6 +206,7 @@ fn summary(any: &RunReport, valid: &[RunReport], void: usize, planned: f64) -> S
             .max()
             .unwrap_or(any.peak_bytes),
         link_mb_s: links.collect(),
+        disks: BTreeMap::new(),
         link_busy: spread(|run| run.link_busy),
         bytes_over_need: spread(|run| run.bytes_over_need),
         stall_ms: spread(|run| Some(run.stall_ms)),
@@ -263,6 +276,7 @@ fn table(report: &SpeedReport, budget: u64, weights: u64) -> Table {
             table.row(path, format!("{link} while decoding"));
         }
     }
+    disk_rows(&report.disks, &mut table);
     table.row("link busy", shown(report.link_busy, share));
     table.row("over need", shown(report.bytes_over_need, share));
     table.row("stall", shown(report.stall_ms, time));

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 /// A path to a disk.
-#[derive(Debug, Serialize)]
-pub(super) struct DiskReport {
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(in crate::cli) struct DiskReport {
     /// `steady`, `busy` or `slow`; null where waits are long and nobody sees the device.
     disk: Option<&'static str>,
     /// Mean time of the device's requests at the last look, where somebody sees them.
@@ -53,8 +53,33 @@ pub(super) fn waits(names: &[String], paths: &[PathUse]) -> BTreeMap<String, f64
     each.collect()
 }
 
+/// Takes what another run learned of the same disks: each keeps its worst.
+pub(in crate::cli) fn join(
+    disks: &mut BTreeMap<String, DiskReport>,
+    others: &BTreeMap<String, DiskReport>,
+) {
+    for (path, other) in others {
+        let known = disks.entry(path.clone()).or_insert_with(|| other.clone());
+        if other.badness() > known.badness() {
+            *known = other.clone();
+        }
+    }
+}
+
+impl DiskReport {
+    /// Worse states have more of it.
+    fn badness(&self) -> u8 {
+        match self.disk {
+            Some("steady") => 0,
+            None => 1,
+            Some("busy") => 2,
+            Some(_) => 3,
+        }
+    }
+}
+
 /// A row for each that is not steady.
-pub(super) fn rows(disks: &BTreeMap<String, DiskReport>, table: &mut Table) {
+pub(in crate::cli) fn rows(disks: &BTreeMap<String, DiskReport>, table: &mut Table) {
     for (path, report) in disks {
         let device = report.device_us;
         let device = device.map_or(String::new(), |us| format!(", {us:.0} us per request"));
@@ -70,6 +95,40 @@ pub(super) fn rows(disks: &BTreeMap<String, DiskReport>, table: &mut Table) {
         table.row(
             &format!("disk of {path}"),
             format!("{story}{device}{window}"),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_runs_each_disk_keeps_its_worst() {
+        let report = |disk, us| DiskReport {
+            disk,
+            device_us: Some(us),
+            window_bytes: None,
+        };
+        let run = |disk, us| BTreeMap::from([("origin>dram".to_owned(), report(disk, us))]);
+        let mut disks = BTreeMap::new();
+        let runs = [
+            (Some("steady"), 1.0),
+            (Some("busy"), 2.0),
+            (None, 3.0),
+            (Some("busy"), 4.0),
+        ];
+        for (disk, us) in runs {
+            join(&mut disks, &run(disk, us));
+        }
+        assert_eq!(disks, run(Some("busy"), 2.0));
+        join(&mut disks, &run(Some("slow"), 5.0));
+        let mut table = Table::default();
+        rows(&disks, &mut table);
+        let said = table.render(usize::MAX);
+        assert!(
+            said.contains("disk of origin>dram") && said.contains("slow"),
+            "{said}"
         );
     }
 }
