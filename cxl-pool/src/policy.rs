@@ -22,7 +22,7 @@ pub use lru::Lru;
 pub use s3fifo::S3Fifo;
 pub use value::Value;
 
-use crate::units::BlockId;
+use crate::units::{BlockId, PromptId};
 
 /// Order in which the blocks of a cache leave.
 pub trait Policy: Send {
@@ -34,6 +34,12 @@ pub trait Policy: Send {
 
     /// The block has been used; also told of the use that it entered for.
     fn used(&mut self, block: BlockId);
+
+    /// The uses that follow are of the blocks of this prompt, in order, until the next one.
+    fn prompt(&mut self, _prompt: PromptId) {}
+
+    /// The answer to a prompt has ended and has so many tokens; at any time behind its uses.
+    fn answered(&mut self, _prompt: PromptId, _tokens: u64) {}
 
     /// The block has lost its room.
     fn left(&mut self, block: BlockId);

@@ -49,6 +49,20 @@ impl PathId {
     }
 }
 
+/// Number of a prompt among those of a KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PromptId(u64);
+
+impl PromptId {
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// A rate of a link or a limit, in bytes per second.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct BytesPerSec(f64);

@@ -1,16 +1,47 @@
 //! A policy alone: a cache of equal frames that is told what is used, and moves nothing.
 
 use super::Policy;
-use crate::units::BlockId;
+use crate::units::{BlockId, PromptId};
 use std::collections::HashSet;
 
-/// Misses of a cache of `slots` frames over `accesses`, those before `from` only warming it.
-pub fn misses(policy: &mut dyn Policy, accesses: &[BlockId], slots: usize, from: usize) -> u64 {
+/// What a cache is asked for, in order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Uses<'a> {
+    pub blocks: &'a [BlockId],
+    /// What is known beside the blocks, in order.
+    pub told: &'a [Told],
+    /// The first uses, which only warm the cache.
+    pub warming: usize,
+}
+
+/// What a policy is told before the use at this place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub at: usize,
+    pub what: What,
+}
+
+/// See `Policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    Prompt(PromptId),
+    Answered(PromptId, u64),
+}
+
+/// Misses of a cache of `slots` frames.
+pub fn misses(policy: &mut dyn Policy, uses: Uses<'_>, slots: usize) -> u64 {
     let mut held = HashSet::new();
+    let mut told = uses.told.iter().peekable();
     let mut misses = 0;
-    for (at, &block) in accesses.iter().enumerate() {
+    for (at, &block) in uses.blocks.iter().enumerate() {
+        while let Some(told) = told.next_if(|told| told.at <= at) {
+            match told.what {
+                What::Prompt(prompt) => policy.prompt(prompt),
+                What::Answered(prompt, tokens) => policy.answered(prompt, tokens),
+            }
+        }
         if !held.contains(&block) {
-            misses += u64::from(at >= from);
+            misses += u64::from(at >= uses.warming);
             if slots == 0 {
                 continue;
             }
@@ -49,7 +80,11 @@ mod tests {
     }
 
     fn misses_of(accesses: &[BlockId], slots: usize) -> [u64; 6] {
-        all(accesses).map(|mut policy| misses(policy.as_mut(), accesses, slots, 0))
+        let uses = Uses {
+            blocks: accesses,
+            ..Uses::default()
+        };
+        all(accesses).map(|mut policy| misses(policy.as_mut(), uses, slots))
     }
 
     /// Numbers that look random and are the same everywhere.
@@ -80,7 +115,53 @@ mod tests {
     #[test]
     fn warming_accesses_do_not_count() {
         let accesses = ids([1, 2, 3, 1, 2, 3, 4]);
-        assert_eq!(misses(&mut Lru::default(), &accesses, 3, 3), 1);
+        let uses = Uses {
+            blocks: &accesses,
+            warming: 3,
+            ..Uses::default()
+        };
+        assert_eq!(misses(&mut Lru::default(), uses, 3), 1);
+    }
+
+    #[test]
+    fn what_is_known_is_told_before_its_use() {
+        #[derive(Debug, Default)]
+        struct Listener(Vec<String>);
+        impl Policy for Listener {
+            fn name(&self) -> &'static str {
+                "listener"
+            }
+            fn entered(&mut self, _: BlockId) {}
+            fn used(&mut self, block: BlockId) {
+                self.0.push(block.to_string());
+            }
+            fn prompt(&mut self, prompt: PromptId) {
+                self.0.push(format!("{prompt:?}"));
+            }
+            fn answered(&mut self, _: PromptId, tokens: u64) {
+                self.0.push(format!("{tokens} tokens"));
+            }
+            fn left(&mut self, _: BlockId) {}
+            fn victim(&self, _: &dyn Fn(BlockId) -> bool) -> Option<BlockId> {
+                None
+            }
+        }
+        let told = [
+            (0, What::Prompt(PromptId::new(7))),
+            (1, What::Answered(PromptId::new(7), 9)),
+        ];
+        let told = told.map(|(at, what)| Told { at, what });
+        let uses = Uses {
+            blocks: &ids([4, 5]),
+            told: &told,
+            warming: 0,
+        };
+        let mut listener = Listener::default();
+        misses(&mut listener, uses, 2);
+        assert_eq!(
+            listener.0,
+            ["PromptId(7)", "block 4", "9 tokens", "block 5"]
+        );
     }
 
     #[test]

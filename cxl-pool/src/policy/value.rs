@@ -4,7 +4,7 @@
 //! changes within one. So several rules run beside each other as caches without bytes; the one
 //! that has missed least lately is followed, and changed only when another is clearly ahead. First
 //! uses do not count: they miss under any rule. The rules are recency, frequency by two memories,
-//! and `returns`, which knows no costs.
+//! and `returns`, which knows no costs, and learns most where prompts are told.
 
 mod shadow;
 
@@ -12,8 +12,8 @@ mod returns;
 
 use super::Policy;
 use super::fresh::Fresh;
-use crate::units::BlockId;
-use returns::Returns;
+use crate::units::{BlockId, PromptId};
+use returns::{Kinds, Returns};
 use shadow::{Rank, Rule, Shadow};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -76,13 +76,28 @@ impl Default for Value {
 impl Value {
     /// `worth` gives the cost to bring a block back, divided by its bytes, in any unit; above zero.
     pub fn weighted(worth: impl Fn(BlockId) -> f64 + Send + 'static) -> Self {
+        Self::new(Box::new(worth), Kinds::Runs)
+    }
+
+    /// Of the KV of prompts, which it is told of before their uses; every block costs as much as
+    /// any other.
+    pub fn of_prompts() -> Self {
+        Self::new(Box::new(|_| 1.0), Kinds::Prompts)
+    }
+
+    fn new(worth: Worth, kinds: Kinds) -> Self {
         let mut rules = vec![Rule::Recency];
         rules.extend(MEMORIES.map(|memory| Rule::Frequency { memory }));
         Self {
-            worth: Box::new(worth),
+            worth,
             shadows: rules.into_iter().map(Shadow::new).collect(),
-            returns: Returns::default(),
-            followed: RECENCY,
+            returns: Returns::new(kinds),
+            // Told of prompts it is the best from the start: before it has learned, the last
+            // used stay.
+            followed: match kinds {
+                Kinds::Runs => RECENCY,
+                Kinds::Prompts => RETURNS,
+            },
             order: BTreeSet::new(),
             places: HashMap::new(),
             slots: 0,
@@ -203,6 +218,14 @@ impl Policy for Value {
         if self.fresh.used(block) {
             self.count(block);
         }
+    }
+
+    fn prompt(&mut self, prompt: PromptId) {
+        self.returns.prompt(prompt);
+    }
+
+    fn answered(&mut self, prompt: PromptId, tokens: u64) {
+        self.returns.answered(prompt, tokens);
     }
 
     fn left(&mut self, block: BlockId) {

@@ -2,37 +2,36 @@
 //!
 //! How long blocks stay away is learned while they are used, class by class. A block's index is
 //! the best ratio, over all times it could be given, of the chance that it returns within that
-//! time to the room that it takes until then; the lowest index leaves. Nothing is known of
-//! requests: runs are read off the uses, as blocks that were used before and then new ones. So a
-//! prefix and what follows it are told apart, and a branch that its prefix went on without.
+//! time to the room that it takes until then; the lowest index leaves. Where nothing is known of
+//! requests, runs are read off the uses, as blocks that were used before and then new ones. So a
+//! prefix and what follows it are told apart, and a branch that its prefix went on without. A cache
+//! of KV tells prompts and answers: how long the answer was says most about when its reader is back.
 //!
 //! Sources: Gittins, Bandit processes and dynamic allocation indices, 1979; hit density per class
 //! and age: Beckmann, Chen and Cidon, LHD, NSDI 2018.
 
+mod class;
 mod table;
 
 use super::shadow::Rank;
-use crate::units::BlockId;
+use crate::units::{BlockId, PromptId};
+use class::{END, PASSED_BY, Part, Run};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use table::{CLASSES, Table, bin_of, span};
+use table::{Table, bin_of, span};
+
+pub(super) use class::Kinds;
 
 /// Uses of this many frames ago are forgotten: those that were not back by then count as gone.
 const REMEMBERED: u64 = 16;
 /// One use of so many is followed: neighbours share their fate, and say little more.
 const FOLLOWED: u64 = 4;
-/// New blocks behind more than this many used ones go on with something.
-const SHORT: usize = 3;
 /// A prefix with more uses than this is shared by many: each branch of it goes on without others.
 const SHARED: u32 = 8;
 /// A run is closed at this length, whatever comes.
 const LONGEST: usize = 4096;
-/// Classes: the last new block of a run, one that its prefix went on without, and by kind of run
-/// those used once, twice and so on.
-const END: usize = 0;
-const PASSED_BY: usize = 1;
-const FIRST: usize = 2;
-const KINDS: usize = 3;
+/// Answers under way at most; the oldest are forgotten.
+const ANSWERS_MAX: usize = 4096;
 
 #[derive(Debug)]
 struct Block {
@@ -44,6 +43,11 @@ struct Block {
     next: Option<BlockId>,
     /// Fewest uses of a prefix that went on without it since its last use.
     passed_by: u32,
+    /// Turn of the conversation at its last prompt, from 0.
+    turn: u32,
+    /// Among the held ones of its class: the time of its last use, but within a prompt from its
+    /// end to its front, because a block is of no use without those before it.
+    place: u64,
 }
 
 /// A use, to be looked at again when it is older.
@@ -55,26 +59,45 @@ struct Use {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Returns {
+    kinds: Kinds,
     /// Every block that was ever used: blocks are named by the model, so these are bounded.
     blocks: HashMap<BlockId, Block>,
-    /// Held blocks of each class by their last use.
-    held: [BTreeMap<u64, BlockId>; CLASSES],
+    /// Held blocks of each class by their place.
+    held: Vec<BTreeMap<u64, BlockId>>,
     count: usize,
     /// The last uses; the first of them was at `since`.
     log: VecDeque<Use>,
     since: u64,
     now: u64,
     table: Table,
-    /// Blocks of the run under way and their uses, and how many of them had been used before it.
-    run: Vec<(BlockId, u32)>,
-    used_before: usize,
+    run: Run,
+    /// Blocks of the prompts that have no whole answer yet, with the time of their use.
+    answers: VecDeque<(PromptId, Vec<(BlockId, u64)>)>,
     before: Option<BlockId>,
     misses: f64,
 }
 
 impl Returns {
+    pub(super) fn new(kinds: Kinds) -> Self {
+        let classes = kinds.classes();
+        Self {
+            kinds,
+            blocks: HashMap::new(),
+            held: vec![BTreeMap::new(); classes],
+            count: 0,
+            log: VecDeque::new(),
+            since: 0,
+            now: 0,
+            table: Table::new(classes),
+            run: Run::default(),
+            answers: VecDeque::new(),
+            before: None,
+            misses: 0.0,
+        }
+    }
+
     pub(super) fn holds(&self, block: BlockId) -> bool {
         self.blocks.get(&block).is_some_and(|block| block.is_held)
     }
@@ -86,6 +109,30 @@ impl Returns {
 
     pub(super) const fn misses(&self) -> f64 {
         self.misses
+    }
+
+    /// The uses that follow are of this prompt.
+    pub(super) fn prompt(&mut self, prompt: PromptId) {
+        self.close_run();
+        self.before = None;
+        self.run.prompt = Some(prompt);
+    }
+
+    /// The answer to a prompt has ended.
+    pub(super) fn answered(&mut self, prompt: PromptId, tokens: u64) {
+        if self.run.prompt == Some(prompt) {
+            self.close_run();
+        }
+        let at = self.answers.iter().position(|(other, _)| *other == prompt);
+        let Some((_, blocks)) = at.and_then(|at| self.answers.remove(at)) else {
+            return;
+        };
+        for (block, last) in blocks {
+            let known = &self.blocks[&block];
+            if known.last == last && known.passed_by == u32::MAX {
+                self.reclass(block, class::answered(known.class, tokens));
+            }
+        }
     }
 
     /// A use of a block in a cache of `slots`; misses before it count `decay` less. The blocks
@@ -100,15 +147,30 @@ impl Returns {
         self.learn(slots as u64);
         self.table.refresh(self.now, slots);
         let is_new = !self.blocks.contains_key(&block);
-        let has_new = self.run.len() > self.used_before;
-        if !is_new && has_new || self.run.len() >= LONGEST {
+        let is_behind = self.kinds == Kinds::Runs && !is_new && self.run.new_blocks() > 0;
+        if is_behind || self.run.blocks.len() >= LONGEST {
             self.close_run();
         }
+        if !is_new && self.run.new_blocks() == 0 {
+            let known = &self.blocks[&block];
+            self.run.turn = if known.uses > SHARED {
+                0
+            } else {
+                known.turn + 1
+            };
+        }
+        if self.run.blocks.is_empty() {
+            self.run.start = self.now;
+        }
         let was_held = self.touch(block);
-        self.run.push((block, self.blocks[&block].uses));
-        self.used_before += usize::from(!is_new);
-        let behind = self.run.len() - self.used_before;
-        let class = class(self.blocks[&block].uses, self.used_before, behind);
+        let uses = self.blocks[&block].uses;
+        self.run.blocks.push((block, uses));
+        self.run.used_before += usize::from(!is_new);
+        let part = Part {
+            uses,
+            is_prefix: !is_new,
+        };
+        let class = self.run.class(self.kinds, part);
         self.pass_by(block);
         self.misses *= decay;
         self.misses += f64::from(u8::from(!was_held && !is_new));
@@ -170,6 +232,8 @@ impl Returns {
             is_held: false,
             next: None,
             passed_by: u32::MAX,
+            turn: 0,
+            place: now,
         });
         if known.uses > 0 && known.last >= self.since {
             let then = self.log.get_mut((known.last - self.since) as usize);
@@ -179,11 +243,12 @@ impl Returns {
         }
         let was_held = std::mem::take(&mut known.is_held);
         if was_held {
-            self.held[known.class].remove(&known.last);
+            self.held[known.class].remove(&known.place);
             self.count -= 1;
         }
         known.uses = known.uses.saturating_add(1);
         known.last = now;
+        known.place = now;
         known.passed_by = u32::MAX;
         was_held
     }
@@ -192,7 +257,7 @@ impl Returns {
         if let Some(known) = self.blocks.get_mut(&block) {
             known.class = class;
             known.is_held = true;
-            self.held[class].insert(known.last, block);
+            self.held[class].insert(known.place, block);
             self.count += 1;
         }
     }
@@ -202,8 +267,8 @@ impl Returns {
             return;
         };
         if known.is_held {
-            self.held[known.class].remove(&known.last);
-            self.held[class].insert(known.last, block);
+            self.held[known.class].remove(&known.place);
+            self.held[class].insert(known.place, block);
         }
         known.class = class;
     }
@@ -211,21 +276,58 @@ impl Returns {
     /// What kind of run it was is known when it ends.
     fn close_run(&mut self) {
         let run = std::mem::take(&mut self.run);
-        let before = std::mem::take(&mut self.used_before);
-        let new = run.len() - before;
-        for (index, &(block, uses)) in run.iter().enumerate() {
-            let known = &self.blocks[&block];
+        if self.kinds == Kinds::Prompts {
+            self.turn_round(&run);
+        }
+        let end = run.blocks.len().saturating_sub(1);
+        let mut answer = Vec::new();
+        for (index, &(block, uses)) in run.blocks.iter().enumerate() {
+            let Some(known) = self.blocks.get_mut(&block) else {
+                continue;
+            };
             // Used again within the run.
             if known.uses != uses || known.passed_by != u32::MAX {
                 continue;
             }
-            let is_end = new > 0 && index + 1 == run.len();
-            let class = if is_end {
+            known.turn = run.turn;
+            answer.push((block, known.last));
+            let part = Part {
+                uses,
+                is_prefix: index < run.used_before,
+            };
+            let class = if run.new_blocks() > 0 && index == end {
                 END
             } else {
-                class(uses, before, new)
+                run.class(self.kinds, part)
             };
             self.reclass(block, class);
+        }
+        if let Some(prompt) = run.prompt {
+            if self.answers.len() >= ANSWERS_MAX {
+                self.answers.pop_front();
+            }
+            self.answers.push_back((prompt, answer));
+        }
+    }
+
+    /// Places of the blocks of a prompt, from its end to its front.
+    fn turn_round(&mut self, run: &Run) {
+        let ends = run.start * 2 + run.blocks.len() as u64;
+        let mut moved = Vec::new();
+        for &(block, uses) in &run.blocks {
+            let known = self.blocks.get_mut(&block);
+            let Some(known) = known.filter(|known| known.uses == uses) else {
+                continue;
+            };
+            let before = std::mem::replace(&mut known.place, ends - 1 - known.last);
+            if known.is_held {
+                self.held[known.class].remove(&before);
+                moved.push(block);
+            }
+        }
+        for block in moved {
+            let known = &self.blocks[&block];
+            self.held[known.class].insert(known.place, block);
         }
     }
 
@@ -265,18 +367,18 @@ impl Returns {
             let (start, end) = span(bin);
             let times = now.saturating_sub(end)..now.saturating_sub(start);
             let mut oldest = self.held[class].range(times);
-            oldest.next().map(|(&last, &block)| (class, last, block))
+            oldest.next().map(|(&place, &block)| (class, place, block))
         });
         let oldest = || {
             let held = self.held.iter().enumerate();
             let oldest = held.filter_map(|(class, held)| {
                 held.first_key_value()
-                    .map(|(&last, &block)| (class, last, block))
+                    .map(|(&place, &block)| (class, place, block))
             });
-            oldest.min_by_key(|&(_, last, _)| last)
+            oldest.min_by_key(|&(_, place, _)| place)
         };
-        let (class, last, block) = listed.or_else(oldest)?;
-        self.held[class].remove(&last);
+        let (class, place, block) = listed.or_else(oldest)?;
+        self.held[class].remove(&place);
         self.count -= 1;
         if let Some(known) = self.blocks.get_mut(&block) {
             known.is_held = false;
@@ -290,95 +392,5 @@ const fn is_followed(at: u64) -> bool {
     (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).is_multiple_of(FOLLOWED)
 }
 
-/// Class of a block with so many uses in a run of `before` blocks used before and `new` ones.
-const fn class(uses: u32, before: usize, new: usize) -> usize {
-    let kind = if uses == 1 && before <= SHORT || uses > 1 && new <= SHORT {
-        0
-    } else if new * 4 < before {
-        1
-    } else {
-        2
-    };
-    let used = match uses {
-        0..=1 => 0,
-        2 => 1,
-        3 => 2,
-        4..=5 => 3,
-        6..=7 => 4,
-        _ => 5,
-    };
-    FIRST + used * KINDS + kind
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(index: u32) -> BlockId {
-        BlockId::new(index)
-    }
-
-    fn use_all(returns: &mut Returns, blocks: impl IntoIterator<Item = u32>, slots: usize) {
-        for block in blocks {
-            returns.used(id(block), slots, 1.0);
-        }
-    }
-
-    #[test]
-    fn ends_of_runs_and_branches_left_aside_are_told_apart() {
-        let mut returns = Returns::default();
-        // A prompt of 1 2 3 with an end, then the same prompt with another.
-        use_all(&mut returns, [1, 2, 3, 4, 1], 100);
-        assert_eq!(returns.blocks[&id(4)].class, END);
-        assert_eq!(returns.blocks[&id(3)].class, class(1, 0, 4));
-        use_all(&mut returns, [2, 5, 6, 7], 100);
-        assert_eq!(returns.blocks[&id(3)].class, PASSED_BY);
-        assert_eq!(returns.blocks[&id(4)].class, PASSED_BY);
-        assert_ne!(returns.blocks[&id(2)].class, PASSED_BY);
-        // A use makes it one of the others again.
-        use_all(&mut returns, [3], 100);
-        assert_ne!(returns.blocks[&id(3)].class, PASSED_BY);
-    }
-
-    #[test]
-    fn a_shared_prefix_leaves_nothing_aside() {
-        let mut returns = Returns::default();
-        for branch in 0..20 {
-            use_all(&mut returns, [0, 10 + branch * 2, 11 + branch * 2], 200);
-        }
-        assert_eq!(returns.blocks[&id(10)].class, PASSED_BY);
-        assert_ne!(returns.blocks[&id(46)].class, PASSED_BY);
-    }
-
-    #[test]
-    fn what_never_returns_leaves_before_what_does() {
-        let mut returns = Returns::default();
-        // Prompts that are asked twice, the second time 30 prompts later; their ends differ.
-        for prompt in 0..2000u32 {
-            let asked = |prompt: u32| (0..4).map(move |at| prompt * 8 + at);
-            let end = |half: u32| prompt * 8 + 4 + half;
-            use_all(&mut returns, asked(prompt).chain([end(0)]), 150);
-            if let Some(before) = prompt.checked_sub(30) {
-                use_all(&mut returns, asked(before).chain([end(1)]), 150);
-            }
-        }
-        let held = |at: u32| {
-            let of_prompt = |prompt: u32| returns.holds(id(prompt * 8 + at));
-            (1971..2000).filter(|&prompt| of_prompt(prompt)).count()
-        };
-        // The last used would be those of 15 prompts.
-        assert!(held(1) > 20 && held(1) > held(4), "{} {}", held(1), held(4));
-        let counted: usize = returns.held.iter().map(BTreeMap::len).sum();
-        assert_eq!((counted, returns.count), (149, 149));
-    }
-
-    #[test]
-    fn a_cache_without_room_holds_nothing() {
-        let mut returns = Returns::default();
-        use_all(&mut returns, [1, 2, 1, 3], 1);
-        assert_eq!(returns.count, 0);
-        use_all(&mut returns, [1, 2, 3, 4], 3);
-        assert_eq!(returns.count, 2);
-        assert!(returns.used(id(9), 0, 1.0).len() == 2);
-    }
-}
+mod tests;

@@ -8,9 +8,8 @@ mod generated;
 use crate::cli::error::CliError;
 use crate::cli::options::PolicyOptions;
 use crate::cli::table::print;
-use larder_pool::policy::replay::misses;
+use larder_pool::policy::replay::{Uses, misses};
 use larder_pool::policy::{Arc, Belady, Lfu, Lru, Policy, S3Fifo, Value};
-use larder_pool::units::BlockId;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -91,8 +90,12 @@ fn replay(trace: &Trace, shares: &[f64]) -> TraceReport {
     let blocks = trace.uses.iter().collect::<HashSet<_>>().len();
     let sizes = shares.iter().map(|&share| {
         let slots = ((blocks as f64 * share) as usize).max(1);
-        let found = policies(&trace.uses)
-            .map(|mut policy| misses(policy.as_mut(), &trace.uses, slots, trace.warming));
+        let uses = Uses {
+            blocks: &trace.uses,
+            told: &trace.told,
+            warming: trace.warming,
+        };
+        let found = policies(trace).map(|mut policy| misses(policy.as_mut(), uses, slots));
         let gap = found[LRU] as f64 - found[BEST] as f64;
         let closed = found[LRU] as f64 - found[OURS] as f64;
         SizeReport {
@@ -111,14 +114,19 @@ fn replay(trace: &Trace, shares: &[f64]) -> TraceReport {
 }
 
 /// One of each, new.
-fn policies(uses: &[BlockId]) -> [Box<dyn Policy>; 6] {
+fn policies(trace: &Trace) -> [Box<dyn Policy>; 6] {
+    let value = if trace.told.is_empty() {
+        Value::default()
+    } else {
+        Value::of_prompts()
+    };
     [
         Box::new(Lru::default()),
         Box::new(Lfu::default()),
         Box::new(Arc::default()),
         Box::new(S3Fifo::default()),
-        Box::new(Value::default()),
-        Box::new(Belady::new(uses)),
+        Box::new(value),
+        Box::new(Belady::new(&trace.uses)),
     ]
 }
 
@@ -163,6 +171,7 @@ fn text(report: &PolicyReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use larder_pool::units::BlockId;
 
     #[test]
     fn shares_are_read() {
@@ -176,7 +185,8 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_policies() {
-        assert_eq!(policies(&[]).map(|policy| policy.name()), POLICIES);
+        let trace = Trace::default();
+        assert_eq!(policies(&trace).map(|policy| policy.name()), POLICIES);
     }
 
     #[test]
@@ -185,6 +195,7 @@ mod tests {
         let trace = Trace {
             name: "scan".to_owned(),
             uses,
+            told: Vec::new(),
             warming: 90,
         };
         let report = replay(&trace, &[0.5]);

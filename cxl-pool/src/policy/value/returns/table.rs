@@ -1,6 +1,5 @@
 //! How likely a block of a class that has stayed away so long comes back, and who leaves first.
 
-pub(super) const CLASSES: usize = 20;
 /// Spans of time away, each longer than the one before by the root of two.
 pub(super) const BINS: usize = 46;
 /// Shortest time between two orders of who leaves.
@@ -32,17 +31,15 @@ pub(super) struct Table {
     refreshed: u64,
 }
 
-impl Default for Table {
-    fn default() -> Self {
+impl Table {
+    pub(super) fn new(classes: usize) -> Self {
         Self {
-            cells: vec![[Cell::default(); BINS]; CLASSES],
+            cells: vec![[Cell::default(); BINS]; classes],
             order: Vec::new(),
             refreshed: 0,
         }
     }
-}
 
-impl Table {
     pub(super) fn returned(&mut self, class: usize, bin: usize) {
         self.cells[class][bin].returned += 1.0;
     }
@@ -68,7 +65,7 @@ impl Table {
             cell.stayed *= fade;
         }
         let all = self.chances_of_all();
-        let mut indices = Vec::with_capacity(CLASSES * BINS);
+        let mut indices = Vec::with_capacity(self.cells.len() * BINS);
         for (class, cells) in self.cells.iter().enumerate() {
             let chances = chances(cells, &all);
             indices.extend((0..BINS).map(|bin| (index(&chances, bin), class, bin)));
@@ -176,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_hump_is_waited_for() {
-        let mut table = Table::default();
+        let mut table = Table::new(2);
         for _ in 0..1000 {
             // One class returns within span 10, the other never.
             (0..10).for_each(|bin| table.stayed_away(0, bin));

@@ -63,7 +63,7 @@ fn trace(name: &str, uses: Vec<u32>) -> Trace {
     Trace {
         name: name.to_owned(),
         uses: uses.into_iter().map(BlockId::new).collect(),
-        warming: 0,
+        ..Trace::default()
     }
 }
 

@@ -3,9 +3,10 @@
 use crate::cli::error::CliError;
 use crate::cli::trace::{Head, Phase, Step, VERSION};
 use flate2::read::GzDecoder;
-use larder_pool::units::BlockId;
+use larder_pool::policy::replay::{Told, What};
+use larder_pool::units::{BlockId, PromptId};
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -14,11 +15,18 @@ use std::path::{Path, PathBuf};
 const USES_MAX: usize = 64 << 20;
 const LINE_MAX: u64 = 64 << 20;
 
+/// A trace of requests does not say when an answer ended: it is taken to take so long for each
+/// token of the prompt and of the answer.
+const MS_PER_PROMPT_TOKEN: f64 = 0.2;
+const MS_PER_TOKEN: f64 = 50.0;
+
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Trace {
     pub(super) name: String,
     pub(super) uses: Vec<BlockId>,
+    /// Prompts and answers, where it is one of requests.
+    pub(super) told: Vec<Told>,
     /// The first uses, which only warm the cache.
     pub(super) warming: usize,
 }
@@ -27,6 +35,40 @@ pub(super) struct Trace {
 #[derive(Debug, Deserialize)]
 struct Request {
     hash_ids: Vec<u64>,
+    /// Milliseconds.
+    #[serde(default)]
+    timestamp: f64,
+    #[serde(default)]
+    input_length: u64,
+    output_length: Option<u64>,
+}
+
+/// Answers under way: when they will have ended, and their lengths.
+#[derive(Debug, Default)]
+struct Answers {
+    ends: BTreeSet<(u64, u64, u64)>,
+    prompts: u64,
+}
+
+impl Answers {
+    /// What is known when the blocks of a request are used, from the use at `at`.
+    fn tell(&mut self, request: &Request, at: usize, told: &mut Vec<Told>) {
+        while let Some(&(end, prompt, tokens)) = self.ends.first()
+            && end as f64 <= request.timestamp
+        {
+            self.ends.pop_first();
+            let what = What::Answered(PromptId::new(prompt), tokens);
+            told.push(Told { at, what });
+        }
+        let what = What::Prompt(PromptId::new(self.prompts));
+        told.push(Told { at, what });
+        if let Some(tokens) = request.output_length {
+            let prefill = request.input_length as f64 * MS_PER_PROMPT_TOKEN;
+            let end = request.timestamp + prefill + tokens as f64 * MS_PER_TOKEN;
+            self.ends.insert((end as u64, self.prompts, tokens));
+        }
+        self.prompts += 1;
+    }
 }
 
 /// Reads every file. Runs of one model are one trace, in the order given.
@@ -35,11 +77,33 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Trace>, CliError> {
     for path in paths {
         let trace = read_one(path)?;
         match traces.iter_mut().find(|before| before.name == trace.name) {
-            Some(before) => before.uses.extend(trace.uses),
+            Some(before) => before.append(trace),
             None => traces.push(trace),
         }
     }
     Ok(traces)
+}
+
+impl Trace {
+    /// Goes on with another one, whose prompts have numbers of their own.
+    fn append(&mut self, mut other: Self) {
+        let at = self.uses.len();
+        let prompts = self.told.iter().filter_map(|told| match told.what {
+            What::Prompt(prompt) => Some(prompt),
+            What::Answered(..) => None,
+        });
+        let next = prompts.max().map_or(0, |last| last.number() + 1);
+        let moved = |prompt: PromptId| PromptId::new(prompt.number() + next);
+        for told in &mut other.told {
+            told.at += at;
+            told.what = match told.what {
+                What::Prompt(prompt) => What::Prompt(moved(prompt)),
+                What::Answered(prompt, tokens) => What::Answered(moved(prompt), tokens),
+            };
+        }
+        self.uses.extend(other.uses);
+        self.told.extend(other.told);
+    }
 }
 
 fn read_one(path: &Path) -> Result<Trace, CliError> {
@@ -73,10 +137,9 @@ enum TraceError {
 fn parse(name: String, mut lines: impl BufRead) -> Result<Trace, TraceError> {
     let mut trace = Trace {
         name,
-        uses: Vec::new(),
-        warming: 0,
+        ..Trace::default()
     };
-    let mut ids = HashMap::new();
+    let (mut ids, mut answers) = (HashMap::new(), Answers::default());
     let (mut number, mut head, mut line) = (0, None, String::new());
     loop {
         number += 1;
@@ -109,7 +172,10 @@ fn parse(name: String, mut lines: impl BufRead) -> Result<Trace, TraceError> {
                 trace.warming += if warms { step.blocks.len() } else { 0 };
                 step.blocks
             }),
-            None => serde_json::from_str::<Request>(&line).map(|request| request.hash_ids),
+            None => serde_json::from_str::<Request>(&line).map(|request| {
+                answers.tell(&request, trace.uses.len(), &mut trace.told);
+                request.hash_ids
+            }),
         };
         let blocks = blocks.map_err(|error| wrong(format!("{error}; give lines of a trace")))?;
         if trace.uses.len() + blocks.len() > USES_MAX {
@@ -165,6 +231,33 @@ mod tests {
         let requests = "{\"timestamp\":1,\"hash_ids\":[5,70000000000]}\n{\"hash_ids\":[5]}\n";
         let found = trace(requests).expect("a good trace");
         assert_eq!((found.uses.len(), found.warming), (3, 0));
+        assert_eq!(found.told.len(), 2);
+    }
+
+    #[test]
+    fn an_answer_is_told_once_it_has_ended() {
+        let request = |time: u64, answer: u64| {
+            format!(
+                "{{\"timestamp\":{time},\"input_length\":500,\"output_length\":{answer},\"hash_ids\":[1,2]}}\n"
+            )
+        };
+        let text = request(0, 10) + &request(599, 1) + &request(3000, 1);
+        let mut found = trace(&text).expect("a good trace");
+        let prompt = |at, number| (at, What::Prompt(PromptId::new(number)));
+        let answered = |at, number, tokens| (at, What::Answered(PromptId::new(number), tokens));
+        let told = |found: &Trace| -> Vec<_> {
+            found.told.iter().map(|told| (told.at, told.what)).collect()
+        };
+        let expected = [
+            prompt(0, 0),
+            prompt(2, 1),
+            answered(4, 0, 10),
+            answered(4, 1, 1),
+            prompt(4, 2),
+        ];
+        assert_eq!(told(&found), expected);
+        found.append(trace(&request(0, 1)).expect("a good trace"));
+        assert_eq!(told(&found).last(), Some(&prompt(6, 3)));
     }
 
     #[test]
