@@ -423,6 +423,13 @@ impl Stager {
         self.supply.table().pin(slot_of(block))
     }
 
+    /// The block is in a place of its own, and there: it can be leased without waiting, and nothing
+    /// waits for it to leave.
+    pub fn rests(&self, block: BlockId) -> bool {
+        self.layout.is_fixed(block.index(), self.border)
+            && self.supply.table().state(slot_of(block)) == State::Ready
+    }
+
     /// Leases the next block of the pass, which must be `block`, sleeping until it is there.
     pub fn lease(&mut self, block: BlockId) -> Result<ReadLease, MoveError> {
         assert_eq!(
