@@ -423,10 +423,11 @@ impl Stager {
         self.supply.table().pin(slot_of(block))
     }
 
-    /// The block is in a place of its own, and there: it can be leased without waiting, and nothing
-    /// waits for it to leave.
+    /// The block is where it was at its last use and stays there: it can be leased without waiting,
+    /// and nothing waits for it to be used.
     pub fn rests(&self, block: BlockId) -> bool {
         self.layout.is_fixed(block.index(), self.border)
+            && !self.moved[block.index()]
             && self.supply.table().state(slot_of(block)) == State::Ready
     }
 

@@ -1,8 +1,8 @@
 //! Products that wait for others with the same rows: the workers meet once for all of them.
 //!
-//! Blocks are small beside what memory carries: every meeting costs as much as some ten thousand
-//! weights. Products of row blocks that follow each other, and of tensors with the same input, go
-//! to the workers as one operation. Which ones run together never shows in their results.
+//! Blocks are small beside what memory carries: a meeting costs some four microseconds, in which it
+//! would bring 200 kB. Products of row blocks that follow each other, and of tensors with the same
+//! input, go to the workers as one operation. Which ones run together never shows in their results.
 
 use super::{CpuBackend, View};
 use crate::backend::Op;
