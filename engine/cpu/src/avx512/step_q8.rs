@@ -64,7 +64,7 @@ unsafe fn dots<F: Format, const M: usize, const PREFETCHES: bool>(
 ) {
     let mut chains = [_mm512_setzero_ps(); M];
     let full = w.blocks / GROUP_BLOCKS;
-    // SAFETY: full groups lie inside the row, the last one is cut by `tail`; prefetches never fault.
+    // SAFETY: full groups lie inside the row, `tail` cuts the last one; prefetches never fault.
     unsafe {
         for g in 0..full {
             if PREFETCHES {
