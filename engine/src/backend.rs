@@ -162,8 +162,7 @@ pub trait Backend: Send {
     /// Takes the work buffers of the coming steps and gives back those of the steps before.
     fn set_work(&mut self, work: WorkBuffers) -> Option<WorkBuffers>;
 
-    /// Blocks whose operations may be under way at once; zero if an operation has completed when
-    /// it is enqueued.
+    /// Blocks whose operations may be under way at once.
     fn blocks_ahead(&self) -> usize;
 
     /// Rows that the work buffers hold.
@@ -171,6 +170,13 @@ pub trait Backend: Send {
 
     /// Enqueues an operation behind all those before it.
     fn enqueue(&mut self, op: Op) -> Token;
+
+    /// The operation has completed: nothing waits for it.
+    fn is_complete(&self, token: &Token) -> bool;
+
+    /// Starts what was enqueued, if it waits for more of its kind. Whoever waits for something
+    /// else than an operation does this first.
+    fn flush(&mut self);
 
     /// Waits until the operation has completed, and takes what it gives back.
     fn finish(&mut self, token: Token) -> Completed;

@@ -85,6 +85,7 @@ impl Machine<'_> {
 
     /// Ends what is under way, whose results nobody wants.
     fn abandon(&mut self) {
+        self.backend.flush();
         for (token, _) in std::mem::take(&mut self.pending) {
             let _ = self.backend.finish(token);
         }
@@ -191,6 +192,11 @@ impl Machine<'_> {
         mut part: impl FnMut(&mut Self, &ReadLease, Part, usize) -> Result<Option<Token>, KvError>,
     ) -> Result<(), KvError> {
         for block in blocks.map(BlockId::new) {
+            // What is enqueued must not wait for the link, nor a streamed block for operations.
+            let rests = self.stager.rests(block);
+            if !rests {
+                self.backend.flush();
+            }
             let lease = self.stager.lease(block)?;
             let parts = self.manifest.blocks[block.index()].parts.clone();
             let mut last = None;
@@ -199,20 +205,29 @@ impl Machine<'_> {
             }
             drop(lease);
             let token = last.expect("a block has an operation");
+            if !rests {
+                self.backend.flush();
+            }
             self.retire(token, Held::Weights(block))?;
         }
         Ok(())
     }
 
     /// A block has been handed over up to the operation of `token`: it leaves when that has
-    /// completed. Waits for the oldest when more are under way than the backend may run ahead.
+    /// completed. Those that have leave now; waits for the oldest when more are under way than the
+    /// backend may run ahead.
     fn retire(&mut self, token: Token, held: Held) -> Result<(), KvError> {
         self.pending.push_back((token, held));
         let ahead = self.backend.blocks_ahead().min(self.stager.blocks_ahead());
-        while self.pending.len() > ahead {
+        while self.pending.len() > ahead || self.is_oldest_complete() {
             self.finish_oldest()?;
         }
         Ok(())
+    }
+
+    fn is_oldest_complete(&self) -> bool {
+        let oldest = self.pending.front();
+        oldest.is_some_and(|(token, _)| self.backend.is_complete(token))
     }
 
     /// Waits for the oldest operation under way; `false` if there is none.

@@ -423,6 +423,14 @@ impl Stager {
         self.supply.table().pin(slot_of(block))
     }
 
+    /// The block is where it was at its last use and stays there: it can be leased without waiting,
+    /// and nothing waits for it to be used.
+    pub fn rests(&self, block: BlockId) -> bool {
+        self.layout.is_fixed(block.index(), self.border)
+            && !self.moved[block.index()]
+            && self.supply.table().state(slot_of(block)) == State::Ready
+    }
+
     /// Leases the next block of the pass, which must be `block`, sleeping until it is there.
     pub fn lease(&mut self, block: BlockId) -> Result<ReadLease, MoveError> {
         assert_eq!(

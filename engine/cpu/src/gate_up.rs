@@ -19,13 +19,32 @@ impl Kernels {
         x: &Rows<'_>,
         out: &mut Out<'_>,
     ) {
+        self.gate_ups(class, &[[gate, up]], x, out);
+    }
+
+    /// As [`Kernels::gate_up`], of many row blocks that follow each other, gate and up of each, at
+    /// once.
+    pub fn gate_ups(
+        &self,
+        class: Class,
+        blocks: &[[&Matrix<'_>; 2]],
+        x: &Rows<'_>,
+        out: &mut Out<'_>,
+    ) {
         let mode = out.mode;
-        let sink = SharedOut::new(out, x.rows, gate.rows());
-        self.for_tiles(class, [gate, up], x, |tile| {
+        let mut cols = 0;
+        let starts = blocks.iter().map(|[gate, _]| {
+            cols += gate.rows();
+            cols - gate.rows()
+        });
+        let starts: Vec<usize> = starts.collect();
+        let sink = SharedOut::new(out, x.rows, cols);
+        self.for_tiles(class, blocks, x, |tile| {
             let [gates, ups] = tile.dots;
+            let col0 = starts[tile.block] + tile.col0;
             for row in 0..tile.rows {
                 // SAFETY: each weight row belongs to one task, so its columns do too.
-                let out = unsafe { sink.row(tile.row0 + row, tile.col0, tile.cols) };
+                let out = unsafe { sink.row(tile.row0 + row, col0, tile.cols) };
                 let (gates, ups) = (&gates[row * tile.cols..], &ups[row * tile.cols..]);
                 silu_mul(self.isa, mode, &gates[..tile.cols], &ups[..tile.cols], out);
             }

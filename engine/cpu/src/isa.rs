@@ -134,6 +134,28 @@ pub fn cpu_flags() -> String {
     have.join(" ")
 }
 
+/// Whether a thread that walks weights reads them faster with prefetches far ahead of its loads.
+///
+/// Measured on Zen 5 (family 26) with blocks of 5 MiB: 1.09 to 1.31 of the speed without. On Zen 4
+/// prefetches take the miss buffers from the loads, and other CPUs were not measured.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn gains_from_prefetch() -> bool {
+    use std::arch::x86_64::__cpuid;
+    let vendor = __cpuid(0);
+    let is_amd = [vendor.ebx, vendor.edx, vendor.ecx]
+        .map(u32::to_le_bytes)
+        .concat()
+        == b"AuthenticAMD";
+    let version = __cpuid(1).eax;
+    let family = (version >> 8 & 0xf) + (version >> 20 & 0xff);
+    is_amd && family >= 0x1a
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn gains_from_prefetch() -> bool {
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

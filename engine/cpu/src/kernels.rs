@@ -1,6 +1,6 @@
 //! The facade: an instruction set, a pool, and one method per operation.
 
-use crate::isa::{Isa, IsaError};
+use crate::isa::{self, Isa, IsaError};
 use crate::pool::Pool;
 use crate::scratch::{SCRATCH_BYTES_MAX, Scratch};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +23,8 @@ impl Class {
 pub struct Kernels {
     pub(crate) isa: Isa,
     pub(crate) pool: Arc<Pool>,
+    /// Streams of weights are prefetched.
+    pub(crate) prefetches: bool,
     /// One per worker; a worker runs one task at a time, so the locks are never contended.
     scratch: Vec<Mutex<Scratch>>,
 }
@@ -32,7 +34,12 @@ impl Kernels {
     pub fn new(isa: Isa, pool: Arc<Pool>) -> Result<Self, IsaError> {
         isa.check()?;
         let scratch = (0..pool.threads()).map(|_| Mutex::default()).collect();
-        Ok(Self { isa, pool, scratch })
+        Ok(Self {
+            isa,
+            pool,
+            prefetches: isa::gains_from_prefetch(),
+            scratch,
+        })
     }
 
     /// Instruction set that runs.

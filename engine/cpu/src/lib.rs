@@ -57,6 +57,7 @@ pub use attention::{AttnRow, AttnShape, Segment};
 pub use isa::{Isa, IsaError};
 pub use kernels::{Class, Kernels};
 pub use kv::{KV_TOKENS, KvError, KvShape, KvType};
+pub use matmul::Product;
 pub use matrix::{Matrix, MatrixError, Mode, Out, Rows};
 pub use pool::Pool;
 pub use rope::{RopeStyle, RopeTable};

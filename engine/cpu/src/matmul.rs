@@ -1,7 +1,21 @@
-//! Product of a weight matrix with activation rows.
+//! Products of weight matrices with activation rows.
 
 use crate::kernels::{Class, Kernels};
 use crate::matrix::{Matrix, Mode, Out, Rows, SharedOut};
+
+/// Row blocks of one tensor that follow each other, and where their columns begin.
+#[derive(Debug)]
+pub struct Product<'a> {
+    pub blocks: Vec<Matrix<'a>>,
+    pub out: Out<'a>,
+}
+
+/// Where the columns of a row block go.
+struct Place {
+    out: SharedOut,
+    col0: usize,
+    mode: Mode,
+}
 
 impl Kernels {
     /// Multiplies activation rows with one row block of a weight tensor.
@@ -21,14 +35,51 @@ impl Kernels {
         if let Some(bias) = bias {
             assert_eq!(bias.len(), w.rows(), "elements of the bias");
         }
-        let mode = out.mode;
-        let sink = SharedOut::new(out, x.rows, w.rows());
-        self.for_tiles(class, [w], x, |tile| {
+        let place = Place {
+            out: SharedOut::new(out, x.rows, w.rows()),
+            col0: 0,
+            mode: out.mode,
+        };
+        self.multiply(class, &[[w]], x, bias, &[place]);
+    }
+
+    /// As [`Kernels::matmul`], of many row blocks with the same rows at once: the threads meet at
+    /// the end of all of them only.
+    pub fn matmuls(&self, class: Class, x: &Rows<'_>, products: &mut [Product<'_>]) {
+        let (mut blocks, mut places) = (Vec::new(), Vec::new());
+        for Product { blocks: ws, out } in products {
+            let cols = ws.iter().map(Matrix::rows).sum();
+            let (shared, mut col0) = (SharedOut::new(out, x.rows, cols), 0);
+            for w in &*ws {
+                blocks.push([w]);
+                places.push(Place {
+                    out: shared,
+                    col0,
+                    mode: out.mode,
+                });
+                col0 += w.rows();
+            }
+        }
+        self.multiply(class, &blocks, x, None, &places);
+    }
+
+    fn multiply(
+        &self,
+        class: Class,
+        blocks: &[[&Matrix<'_>; 1]],
+        x: &Rows<'_>,
+        bias: Option<&[f32]>,
+        places: &[Place],
+    ) {
+        self.for_tiles(class, blocks, x, |tile| {
+            let place = &places[tile.block];
+            let bias = bias.map(|bias| &bias[tile.col0..][..tile.cols]);
             for (row, dots) in tile.dots[0].chunks_exact(tile.cols).enumerate() {
-                // SAFETY: each weight row belongs to one task, so its columns do too.
-                let out = unsafe { sink.row(tile.row0 + row, tile.col0, tile.cols) };
-                let bias = bias.map(|bias| &bias[tile.col0..][..tile.cols]);
-                write_row(mode, dots, bias, out);
+                let col = place.col0 + tile.col0;
+                // SAFETY: each weight row belongs to one task, so its columns do too, and no two
+                // products have an output in common.
+                let out = unsafe { place.out.row(tile.row0 + row, col, tile.cols) };
+                write_row(place.mode, dots, bias, out);
             }
         });
     }

@@ -15,7 +15,12 @@ pub(crate) struct Panel<'a> {
     /// First activation row, and how many.
     pub(crate) x0: usize,
     pub(crate) xn: usize,
+    /// The weights are prefetched [`AHEAD`] bytes before they are loaded.
+    pub(crate) prefetches: bool,
 }
+
+/// Bytes from a load of a stream of weights to the line that is prefetched with it.
+pub(crate) const AHEAD: usize = 4096;
 
 /// Floats of work memory of `step_f32`.
 pub(crate) const STEP_WORK: usize = 2048;

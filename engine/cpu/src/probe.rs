@@ -14,21 +14,21 @@ impl Kernels {
     pub fn read_probe(&self, bytes: &[u8]) -> u64 {
         let total = AtomicU64::new(0);
         self.for_ranges(bytes.len(), TASK_BYTES, |first, count, _| {
-            let sum = sum_bytes(self.isa, &bytes[first..first + count]);
+            let sum = sum_bytes(self.isa, &bytes[first..first + count], self.prefetches);
             total.fetch_add(sum, Ordering::Relaxed);
         });
         total.into_inner()
     }
 }
 
-fn sum_bytes(isa: Isa, bytes: &[u8]) -> u64 {
+fn sum_bytes(isa: Isa, bytes: &[u8], prefetches: bool) -> u64 {
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Kernels::new` checked the CPU's flags.
         Isa::Avx2 => unsafe { crate::avx2::sum_bytes(bytes) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Kernels::new` checked the CPU's flags.
-        Isa::Avx512 => unsafe { crate::avx512::vector::sum_bytes(bytes) },
+        Isa::Avx512 => unsafe { crate::avx512::vector::sum_bytes(bytes, prefetches) },
         _ => bytes.iter().map(|byte| u64::from(*byte)).sum(),
     }
 }

@@ -14,8 +14,9 @@ use crate::{portable, q8, reference};
 
 /// Finished dot products of `N` weight matrices with the same activation rows.
 ///
-/// Shapes: each of `dots` (rows, cols), dense.
+/// Shapes: each of `dots` (rows, cols), dense; `col0` is a row of row block `block`.
 pub(crate) struct Tile<'a, const N: usize> {
+    pub(crate) block: usize,
     pub(crate) row0: usize,
     pub(crate) rows: usize,
     pub(crate) col0: usize,
@@ -23,23 +24,31 @@ pub(crate) struct Tile<'a, const N: usize> {
     pub(crate) dots: [&'a [f32]; N],
 }
 
-/// Sizes of panels and tasks.
+/// Sizes of the panels of a row block.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     /// Weight rows of a panel.
     wn: usize,
-    /// Weight rows of a task: a multiple of `wn`, or all.
-    task: usize,
     /// Activation rows of a panel.
     xn: usize,
     /// Floats of work memory that a panel needs.
     work: usize,
 }
 
-/// Bytes of weights that a task of a step reads at least, so that claiming it costs nothing.
-const STEP_TASK_BYTES: usize = 128 << 10;
+/// Weight rows that one worker claims together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Task {
+    block: usize,
+    first: usize,
+    count: usize,
+}
+
+/// Bytes of weights that a task of a step reads: a long stretch of memory while much is left, at
+/// last little, so that no thread waits long for another.
+const STEP_TASK_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(256 << 10);
 /// Floats of unpacked weights of a chunk: 384 KiB, which leave room in L2 for activations.
 const UNPACKED_FLOATS: usize = 96 << 10;
+
 impl Plan {
     fn new(class: Class, w: &Matrix<'_>, rows: usize, threads: usize) -> Self {
         let groups = w.cols().div_ceil(q8::GROUP);
@@ -56,17 +65,14 @@ impl Plan {
             Class::Chunk => (GEMM_N, 504, GEMM_WORK),
         };
         let fair = w.rows().div_ceil(threads * 2).next_multiple_of(4);
-        let wn = wn.min(fair);
-        let task = match class {
-            Class::Step => (STEP_TASK_BYTES / w.row_bytes())
-                .clamp(1, fair)
-                .next_multiple_of(wn),
-            Class::Chunk => wn,
+        let least = (STEP_TASK_BYTES.start() / w.row_bytes()).next_multiple_of(4);
+        let wn = match class {
+            Class::Step => wn.min(least.max(4)),
+            Class::Chunk => wn.min(fair),
         };
         let xn = rows.div_ceil(rows.div_ceil(xn).max(1)).max(1);
         Self {
             wn,
-            task,
             xn,
             work: work.max(w.cols()),
         }
@@ -74,67 +80,117 @@ impl Plan {
 
     /// A plan that fits the types of two matrices.
     fn common(self, other: Self) -> Self {
-        let wn = self.wn.min(other.wn);
         Self {
-            wn,
-            task: self.task.min(other.task).next_multiple_of(wn),
+            wn: self.wn.min(other.wn),
             xn: self.xn.min(other.xn),
             work: self.work.max(other.work),
         }
     }
 }
 
+/// Cuts row blocks of (weight rows, bytes of a row, rows of a panel) into tasks, in order. Those of
+/// a step become shorter towards the end.
+fn tasks(class: Class, blocks: &[(usize, usize, usize)], threads: usize) -> Vec<Task> {
+    let mut left: usize = blocks.iter().map(|(rows, bytes, _)| rows * bytes).sum();
+    let (least, most) = STEP_TASK_BYTES.into_inner();
+    let mut tasks = Vec::new();
+    for (block, &(rows, bytes, panel)) in blocks.iter().enumerate() {
+        let mut first = 0;
+        while first < rows {
+            let wanted = match class {
+                Class::Step => (left / (threads * 4)).clamp(least, most) / bytes,
+                Class::Chunk => panel,
+            };
+            let count = wanted.max(1).next_multiple_of(panel).min(rows - first);
+            tasks.push(Task {
+                block,
+                first,
+                count,
+            });
+            first += count;
+            left -= count * bytes;
+        }
+    }
+    tasks
+}
+
 impl Kernels {
-    /// Computes all dot products and hands them to `emit` tile by tile, from many threads.
+    /// Computes all dot products of some row blocks, each of `N` matrices, and hands them to `emit`
+    /// tile by tile, from many threads.
     pub(crate) fn for_tiles<const N: usize>(
         &self,
         class: Class,
-        ws: [&Matrix<'_>; N],
+        blocks: &[[&Matrix<'_>; N]],
         x: &Rows<'_>,
         emit: impl Fn(&Tile<'_, N>) + Sync,
     ) {
-        let w = ws[0];
-        self.check(class, ws, x);
-        if x.rows == 0 || w.rows() == 0 {
+        for ws in blocks {
+            self.check(class, *ws, x);
+        }
+        if x.rows == 0 {
             return;
         }
-        let plan = ws
-            .into_iter()
-            .map(|w| Plan::new(class, w, x.rows, self.pool.threads()))
-            .reduce(Plan::common)
-            .expect("at least one matrix");
-        self.for_ranges(w.rows(), plan.task, |first, count, worker| {
-            let mut scratch = self.scratch(worker);
-            let tile_floats = (plan.wn * plan.xn).next_multiple_of(16);
-            let floats = scratch.floats(N * tile_floats + plan.work);
-            let (tiles, work) = floats.split_at_mut(N * tile_floats);
-            for w0 in (first..first + count).step_by(plan.wn) {
-                let wn = plan.wn.min(first + count - w0);
-                for x0 in (0..x.rows).step_by(plan.xn) {
-                    let xn = plan.xn.min(x.rows - x0);
-                    for (tile, w) in tiles.chunks_exact_mut(tile_floats).zip(ws) {
-                        let panel = Panel {
-                            class,
-                            w,
-                            w0,
-                            wn,
-                            x,
-                            x0,
-                            xn,
-                        };
-                        run_panel(self.isa, &panel, &mut tile[..xn * wn], work);
-                    }
-                    let dots = std::array::from_fn(|n| &tiles[n * tile_floats..][..xn * wn]);
-                    emit(&Tile {
-                        row0: x0,
-                        rows: xn,
-                        col0: w0,
-                        cols: wn,
-                        dots,
-                    });
-                }
-            }
+        let threads = self.pool.threads();
+        let plan = |ws: &[&Matrix<'_>; N]| {
+            let plans = ws.iter().map(|w| Plan::new(class, w, x.rows, threads));
+            plans.reduce(Plan::common).expect("at least one matrix")
+        };
+        let plans: Vec<Plan> = blocks.iter().map(plan).collect();
+        let sizes = blocks.iter().zip(&plans).map(|(ws, plan)| {
+            let bytes = ws.iter().map(|w| w.row_bytes()).sum();
+            (ws[0].rows(), bytes, plan.wn)
         });
+        let tasks = tasks(class, &sizes.collect::<Vec<_>>(), threads);
+        self.pool.run(tasks.len(), |index, worker| {
+            let task = tasks[index];
+            let (ws, plan) = (blocks[task.block], plans[task.block]);
+            self.task(class, task, (ws, plan), x, worker, &emit);
+        });
+    }
+
+    /// The panels of one task.
+    fn task<const N: usize>(
+        &self,
+        class: Class,
+        task: Task,
+        (ws, plan): ([&Matrix<'_>; N], Plan),
+        x: &Rows<'_>,
+        worker: usize,
+        emit: &impl Fn(&Tile<'_, N>),
+    ) {
+        let mut scratch = self.scratch(worker);
+        let tile_floats = (plan.wn * plan.xn).next_multiple_of(16);
+        let floats = scratch.floats(N * tile_floats + plan.work);
+        let (tiles, work) = floats.split_at_mut(N * tile_floats);
+        let end = task.first + task.count;
+        for w0 in (task.first..end).step_by(plan.wn) {
+            let wn = plan.wn.min(end - w0);
+            for x0 in (0..x.rows).step_by(plan.xn) {
+                let xn = plan.xn.min(x.rows - x0);
+                for (tile, w) in tiles.chunks_exact_mut(tile_floats).zip(ws) {
+                    let panel = Panel {
+                        class,
+                        w,
+                        w0,
+                        wn,
+                        x,
+                        x0,
+                        xn,
+                        prefetches: self.prefetches,
+                    };
+                    run_panel(self.isa, &panel, &mut tile[..xn * wn], work);
+                }
+                let dots = std::array::from_fn(|n| &tiles[n * tile_floats..][..xn * wn]);
+                emit(&Tile {
+                    block: task.block,
+                    row0: x0,
+                    rows: xn,
+                    col0: w0,
+                    cols: wn,
+                    dots,
+                });
+            }
+        }
     }
 
     fn check<const N: usize>(&self, class: Class, ws: [&Matrix<'_>; N], x: &Rows<'_>) {
@@ -188,5 +244,38 @@ fn run_panel(isa: Isa, panel: &Panel<'_>, tile: &mut [f32], work: &mut [f32]) {
         Isa::Avx512 => unsafe { avx512::panel(panel, tile, work) },
         #[cfg(not(target_arch = "x86_64"))]
         Isa::Avx2 | Isa::Avx512 => unreachable!("`Kernels::new` refuses it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_cover_every_row_once_and_end_short() {
+        let blocks = [
+            (2500, 2176, 28),
+            (0, 2176, 28),
+            (7, 8704, 4),
+            (2048, 8704, 8),
+        ];
+        for class in [Class::Step, Class::Chunk] {
+            for threads in [1, 2, 7] {
+                let tasks = tasks(class, &blocks, threads);
+                for (block, &(rows, ..)) in blocks.iter().enumerate() {
+                    let mine = tasks.iter().filter(|task| task.block == block);
+                    let end = mine.fold(0, |end, task| {
+                        assert!(task.first == end && task.count > 0);
+                        end + task.count
+                    });
+                    assert_eq!(end, rows, "{class:?}");
+                }
+                let bytes = |task: &Task| task.count * blocks[task.block].1;
+                let last = tasks.last().map(bytes);
+                assert!(last <= Some(STEP_TASK_BYTES.start() + 8 * 8704));
+                let longest = tasks.iter().map(bytes).max();
+                assert!(longest <= Some(STEP_TASK_BYTES.end() + 28 * 2176));
+            }
+        }
     }
 }

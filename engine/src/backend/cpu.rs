@@ -1,14 +1,16 @@
-//! The CPU backend: runs each operation when it is enqueued, on the worker pool of the kernels.
+//! The CPU backend: runs operations on the worker pool of the kernels when they are enqueued, but
+//! for products, which wait for those that can run with them.
 
 mod attention;
 mod experts;
+mod products;
 
 use crate::backend::work::{Buf, WorkBuffers, WorkShape};
 use crate::backend::{Backend, Completed, Op, RowRange, StepShape, Token, Weight};
 use crate::config::Rope;
 use experts::Routing;
 use larder_cpu::decode::decode;
-use larder_cpu::{Class, Kernels, Matrix, Mode, Out, RopeTable, Rows, WeightType};
+use larder_cpu::{Class, Kernels, Matrix, RopeTable, WeightType};
 use larder_pool::sys::lease::{AppendLease, ReadLease};
 use larder_pool::sys::space::DeviceKey;
 use std::collections::HashMap;
@@ -17,6 +19,9 @@ use std::time::Instant;
 
 /// Passes of a probe; the best one counts.
 const PROBE_PASSES: usize = 5;
+
+/// Blocks whose products run together at most.
+const BLOCKS_AHEAD: usize = 16;
 
 /// See the module.
 pub struct CpuBackend {
@@ -31,6 +36,8 @@ pub struct CpuBackend {
     routing: Routing,
     completed: HashMap<u64, Completed>,
     next_token: u64,
+    /// Products that have not run: those enqueued last.
+    waiting: Vec<Op>,
 }
 
 /// What `Op::Begin` says about the rows of the step.
@@ -88,6 +95,7 @@ impl CpuBackend {
             routing: Routing::default(),
             completed: HashMap::new(),
             next_token: 0,
+            waiting: Vec::new(),
         }
     }
 
@@ -169,40 +177,6 @@ impl CpuBackend {
         }
     }
 
-    /// Runs a product of `count` rows of `from` into columns `col0 ..` of `to`.
-    fn product(
-        &mut self,
-        (from, to): (Buf, Buf),
-        (col0, mode, count): (usize, Mode, usize),
-        run: impl FnOnce(&Kernels, Class, &Rows<'_>, &mut Out<'_>),
-    ) {
-        let class = self.step.class;
-        let work = self
-            .work
-            .as_mut()
-            .expect("work buffers are set before a step begins");
-        let (cols, stride) = (work.shape.cols(from), work.shape.cols(to));
-        let mut target = work.lift(to);
-        let bytes = count * Kernels::quantised_bytes(cols);
-        let rows = Rows {
-            f32: &work.read(from)[..count * cols],
-            q8: work
-                .quantised
-                .as_ref()
-                .map(|quantised| &quantised.bytes()[..bytes]),
-            rows: count,
-            cols,
-        };
-        let mut out = Out {
-            data: target.f32_mut(),
-            stride,
-            col0,
-            mode,
-        };
-        run(&self.kernels, class, &rows, &mut out);
-        work.put_back(to, target);
-    }
-
     fn run(&mut self, op: Op) -> Completed {
         match op {
             Op::Begin { class, positions } => self.begin(class, &positions),
@@ -219,37 +193,7 @@ impl CpuBackend {
                 self.head_norms[index] = Some(self.view.vector(&weight));
             }
             Op::Bias { weight, to, count } => self.bias(&weight, to, count),
-            Op::MatMul {
-                weight,
-                from,
-                to,
-                col0,
-                mode,
-                count,
-            } => {
-                let view = self.view.clone();
-                let matrix = view.matrix(&weight);
-                self.product(
-                    (from, to),
-                    (col0, mode, count),
-                    |kernels, class, rows, out| {
-                        kernels.matmul(class, &matrix, rows, None, out);
-                    },
-                );
-            }
-            Op::GateUp {
-                gate,
-                up,
-                col0,
-                count,
-            } => {
-                let view = self.view.clone();
-                let (gate, up) = (view.matrix(&gate), view.matrix(&up));
-                let place = (col0, Mode::Store, count);
-                self.product((Buf::Xn, Buf::H), place, |kernels, class, rows, out| {
-                    kernels.gate_up(class, &gate, &up, rows, out);
-                });
-            }
+            product @ (Op::MatMul { .. } | Op::GateUp { .. }) => self.waiting.push(product),
             Op::Route { count } => return self.route(count),
             Op::Foresee {
                 norm,
@@ -326,12 +270,13 @@ impl Backend for CpuBackend {
     }
 
     fn set_work(&mut self, mut work: WorkBuffers) -> Option<WorkBuffers> {
+        self.run_waiting();
         work.unlock(self.view.0.as_ref());
         self.work.replace(work)
     }
 
     fn blocks_ahead(&self) -> usize {
-        0
+        BLOCKS_AHEAD
     }
 
     fn rows_max(&self) -> usize {
@@ -341,6 +286,9 @@ impl Backend for CpuBackend {
     fn enqueue(&mut self, op: Op) -> Token {
         let token = self.next_token;
         self.next_token += 1;
+        if !products::joins(&self.waiting, &op) {
+            self.run_waiting();
+        }
         let completed = self.run(op);
         if !completed.is_empty() {
             self.completed.insert(token, completed);
@@ -348,11 +296,23 @@ impl Backend for CpuBackend {
         Token(token)
     }
 
+    fn is_complete(&self, token: &Token) -> bool {
+        token.0 + (self.waiting.len() as u64) < self.next_token
+    }
+
+    fn flush(&mut self) {
+        self.run_waiting();
+    }
+
     fn finish(&mut self, token: Token) -> Completed {
+        if !self.is_complete(&token) {
+            self.run_waiting();
+        }
         self.completed.remove(&token.0).unwrap_or_default()
     }
 
     fn read_probe(&mut self, blocks: &[ReadLease]) -> f64 {
+        self.run_waiting();
         let mut rates: Vec<f64> = Vec::with_capacity(PROBE_PASSES);
         for _ in 0..PROBE_PASSES {
             let (start, mut bytes, mut sum) = (Instant::now(), 0, 0u64);
@@ -370,6 +330,7 @@ impl Backend for CpuBackend {
     }
 
     fn download(&mut self, buf: Buf, row: usize, out: &mut [f32]) {
+        self.run_waiting();
         let cols = out.len();
         out.copy_from_slice(&self.work().read(buf)[row * cols..][..cols]);
     }

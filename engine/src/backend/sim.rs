@@ -146,6 +146,13 @@ impl Backend for SimBackend {
         Token(number)
     }
 
+    fn is_complete(&self, token: &Token) -> bool {
+        self.shared.progress.lock().done > token.0
+    }
+
+    /// The device's thread takes each operation as it comes.
+    fn flush(&mut self) {}
+
     fn finish(&mut self, token: Token) -> Completed {
         let mut progress = self.shared.progress.lock();
         while progress.done <= token.0 {

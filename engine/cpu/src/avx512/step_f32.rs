@@ -9,7 +9,7 @@
 use super::lanes::{self, elem_bytes, first_lanes};
 use super::{F16, F32};
 use crate::kernels::Class;
-use crate::panel::Panel;
+use crate::panel::{self, Panel};
 use core::arch::x86_64::*;
 
 /// Weight rows of a tile.
@@ -18,7 +18,8 @@ const W: usize = 3;
 const X: usize = 4;
 /// Columns of a span.
 const SPAN: usize = 512;
-/// Bytes from a load of a single F32 row to the line that is prefetched into L2 with it.
+/// Bytes from a load of a single F32 row to the line that is prefetched into L2 with it, on CPUs
+/// where streams are not prefetched further ahead.
 const AHEAD: usize = 2048;
 /// Floats of work memory: two chains of sixteen lanes per dot product of `W` weight rows.
 const WORK: usize = W * Class::STEP_ROWS_MAX * 32;
@@ -35,7 +36,13 @@ pub(super) unsafe fn panel<const T: u8>(panel: &Panel<'_>, tile: &mut [f32], wor
         for j in 0..panel.wn {
             let w = super::row_ptr(panel.w, panel.w0 + j);
             // SAFETY: both rows have `cols` elements.
-            tile[j] = unsafe { dot::<T>(w, x, cols) };
+            tile[j] = unsafe {
+                if panel.prefetches {
+                    dot::<T, true>(w, x, cols)
+                } else {
+                    dot::<T, false>(w, x, cols)
+                }
+            };
         }
         return;
     }
@@ -82,7 +89,7 @@ pub(super) unsafe fn panel<const T: u8>(panel: &Panel<'_>, tile: &mut [f32], wor
 }
 
 /// Columns of one turn of [`dot`]: what keeps most loads in flight, as measured on Zen 4. Only F32
-/// gains from prefetching.
+/// gains from prefetching there.
 const fn unroll<const T: u8>() -> usize {
     match T {
         F32 => 64,
@@ -96,14 +103,23 @@ const fn unroll<const T: u8>() -> usize {
 /// # Safety
 /// `w` has `cols` elements of type `T`, `x` has `cols` floats.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn dot<const T: u8>(w: *const u8, x: *const f32, cols: usize) -> f32 {
+unsafe fn dot<const T: u8, const PREFETCHES: bool>(
+    w: *const u8,
+    x: *const f32,
+    cols: usize,
+) -> f32 {
     let mut chains = [[[_mm512_setzero_ps(); 2]; 1]; 1];
     let (unrolled, whole) = (cols / unroll::<T>() * unroll::<T>(), cols / 32 * 32);
-    // SAFETY: `whole` columns and the rest lie inside the rows; a prefetch never faults. None
-    // into L1 here: it takes the miss buffers from the loads and halves the speed.
+    // SAFETY: `whole` columns and the rest lie inside the rows; a prefetch never faults. On
+    // Zen 4 none into L1: it takes the miss buffers from the loads and halves the speed.
     unsafe {
         for at in (0..unrolled).step_by(unroll::<T>()) {
-            if T == F32 {
+            if PREFETCHES {
+                let ahead = w.wrapping_add(at * elem_bytes::<T>() + panel::AHEAD);
+                for line in 0..unroll::<T>() * elem_bytes::<T>() / 64 {
+                    _mm_prefetch::<_MM_HINT_NTA>(ahead.wrapping_add(64 * line).cast());
+                }
+            } else if T == F32 {
                 for line in 0..unroll::<T>() / 16 {
                     let ahead = w.wrapping_add(at * 4 + line * 64 + AHEAD);
                     _mm_prefetch::<_MM_HINT_T1>(ahead.cast());

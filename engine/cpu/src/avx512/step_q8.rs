@@ -5,7 +5,7 @@
 
 use super::lanes;
 use super::unpack::{self, Format, Group};
-use crate::panel::Panel;
+use crate::panel::{AHEAD, Panel};
 use crate::q8::{self, GROUP_BLOCKS, GROUP_BYTES, SCALES_AT, SUMS_AT};
 use core::arch::x86_64::*;
 
@@ -29,12 +29,16 @@ pub(super) unsafe fn panel<F: Format>(panel: &Panel<'_>, tile: &mut [f32]) {
         let out = &mut tile[j..];
         // SAFETY: the row's blocks and `xn` activation rows exist.
         unsafe {
-            match panel.xn {
-                1 => dots::<F, 1>(&w, x, row_bytes, out, panel.wn),
-                2 => dots::<F, 2>(&w, x, row_bytes, out, panel.wn),
-                3 => dots::<F, 3>(&w, x, row_bytes, out, panel.wn),
-                4 => dots::<F, 4>(&w, x, row_bytes, out, panel.wn),
-                more => unreachable!("{more} rows are unpacked into memory"),
+            match (panel.xn, panel.prefetches) {
+                (1, false) => dots::<F, 1, false>(&w, x, row_bytes, out, panel.wn),
+                (1, true) => dots::<F, 1, true>(&w, x, row_bytes, out, panel.wn),
+                (2, false) => dots::<F, 2, false>(&w, x, row_bytes, out, panel.wn),
+                (2, true) => dots::<F, 2, true>(&w, x, row_bytes, out, panel.wn),
+                (3, false) => dots::<F, 3, false>(&w, x, row_bytes, out, panel.wn),
+                (3, true) => dots::<F, 3, true>(&w, x, row_bytes, out, panel.wn),
+                (4, false) => dots::<F, 4, false>(&w, x, row_bytes, out, panel.wn),
+                (4, true) => dots::<F, 4, true>(&w, x, row_bytes, out, panel.wn),
+                (more, _) => unreachable!("{more} rows are unpacked into memory"),
             }
         }
     }
@@ -51,7 +55,7 @@ struct Row {
 /// # Safety
 /// `w` is as it says; `x` has `M` quantised rows of `row_bytes`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn dots<F: Format, const M: usize>(
+unsafe fn dots<F: Format, const M: usize, const PREFETCHES: bool>(
     w: &Row,
     x: *const u8,
     row_bytes: usize,
@@ -60,9 +64,15 @@ unsafe fn dots<F: Format, const M: usize>(
 ) {
     let mut chains = [_mm512_setzero_ps(); M];
     let full = w.blocks / GROUP_BLOCKS;
-    // SAFETY: full groups lie inside the row; the last one is cut by `tail`.
+    // SAFETY: full groups lie inside the row, `tail` cuts the last one; prefetches never fault.
     unsafe {
         for g in 0..full {
+            if PREFETCHES {
+                let ahead = w.bytes.wrapping_add(g * F::STORED + AHEAD);
+                for line in 0..F::STORED.div_ceil(64) {
+                    _mm_prefetch::<_MM_HINT_NTA>(ahead.wrapping_add(64 * line).cast());
+                }
+            }
             let weights = F::group(w.bytes.add(g * F::STORED), 0xffff);
             for (r, chain) in chains.iter_mut().enumerate() {
                 *chain = multiply::<F>(&weights, x.add(r * row_bytes + g * GROUP_BYTES), *chain);

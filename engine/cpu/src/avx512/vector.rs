@@ -2,6 +2,7 @@
 
 use super::lanes::{self, first_lanes};
 use crate::matrix::Mode;
+use crate::panel::AHEAD;
 use core::arch::x86_64::*;
 
 /// Shapes: all (D).
@@ -61,13 +62,20 @@ pub(crate) fn silu_mul(mode: Mode, gates: &[f32], ups: &[f32], out: &mut [f32]) 
     }
 }
 
-/// Sum of all bytes; eight loads in flight.
+/// Sum of all bytes; eight loads in flight, and prefetches ahead of them where kernels have those:
+/// a limit that a kernel beats is none.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(crate) fn sum_bytes(bytes: &[u8]) -> u64 {
+pub(crate) fn sum_bytes(bytes: &[u8], prefetches: bool) -> u64 {
     let zero = _mm512_setzero_si512();
     let mut sums = [zero; 8];
     let (lines, rest) = bytes.as_chunks::<512>();
     for line in lines {
+        if prefetches {
+            let ahead = line.as_ptr().wrapping_add(AHEAD);
+            for i in 0..8 {
+                _mm_prefetch::<_MM_HINT_NTA>(ahead.wrapping_add(64 * i).cast());
+            }
+        }
         for (i, sum) in sums.iter_mut().enumerate() {
             // SAFETY: eight vectors lie inside the 512 bytes.
             let x = unsafe { _mm512_loadu_si512(line.as_ptr().add(64 * i).cast()) };

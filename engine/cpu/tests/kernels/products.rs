@@ -1,7 +1,7 @@
 //! Products against the naive reference, and their bits against every cut.
 
 use crate::data::{Aligned, Noise, Weights, bits, close, kernels};
-use larder_cpu::{Class, Isa, Kernels, Matrix, Mode, Out, Rows, WeightType};
+use larder_cpu::{Class, Isa, Kernels, Matrix, Mode, Out, Product, Rows, WeightType};
 use proptest::prelude::*;
 
 /// One product of rows `rows` of `x`, through row blocks that end at `cuts`.
@@ -278,6 +278,64 @@ fn gate_and_up_may_differ_in_type() {
                     .map(|(g, u)| g / (1.0 + (-g).exp()) * u);
                 close(&found, &expected.collect::<Vec<_>>(), 1e-3, isa.name());
             }
+        }
+    }
+}
+
+/// Rows enough for tasks of every size, of types that differ in the panels they want.
+#[test]
+fn products_that_run_together_have_the_bits_of_each() {
+    let (cols, cuts) = (512, [0, 7, 600, 1100]);
+    let q = Weights::new(WeightType::Q8_0, 1100, cols, 3);
+    let k = Weights::new(WeightType::F16, 1100, cols, 9);
+    for (class, count) in [(Class::Step, 1), (Class::Step, 7), (Class::Chunk, 21)] {
+        let x = Noise(2).floats(count * cols);
+        for (isa, threads) in Isa::available().into_iter().zip([1, 2, 3, 4]) {
+            let kernels = kernels(isa, threads);
+            let q8 = quantised(&kernels, class, q.ty, &x, cols);
+            let rows = Rows {
+                f32: &x,
+                q8: q8.as_ref().map(Aligned::bytes),
+                rows: count,
+                cols,
+            };
+            let alone = [&q, &k].map(|w| product(&kernels, class, w, &x, count, &[]));
+            let mut found = [(); 2].map(|()| vec![1.0; count * 1100]);
+            let targets = [&q, &k].into_iter().zip(&mut found);
+            let products = targets.map(|(w, data)| Product {
+                blocks: cuts
+                    .windows(2)
+                    .map(|cut| w.matrix(cut[0], cut[1]))
+                    .collect(),
+                out: Out {
+                    data,
+                    stride: 1100,
+                    col0: 0,
+                    mode: Mode::Store,
+                },
+            });
+            kernels.matmuls(class, &rows, &mut products.collect::<Vec<_>>());
+            for (found, alone) in found.iter().zip(&alone) {
+                assert_eq!(bits(found), bits(alone), "{isa:?} m={count}");
+            }
+            let blocks = cuts
+                .windows(2)
+                .map(|cut| [&q, &k].map(|w| w.matrix(cut[0], cut[1])));
+            let blocks: Vec<[Matrix<'_>; 2]> = blocks.collect();
+            let pairs: Vec<[&Matrix<'_>; 2]> = blocks.iter().map(|[q, k]| [q, k]).collect();
+            let gated = |pairs: &[[&Matrix<'_>; 2]]| {
+                let mut data = vec![0.0; count * 1100];
+                let mut out = Out {
+                    data: &mut data,
+                    stride: 1100,
+                    col0: 0,
+                    mode: Mode::Store,
+                };
+                kernels.gate_ups(class, pairs, &rows, &mut out);
+                bits(&data)
+            };
+            let (q, k) = (q.matrix(0, 1100), k.matrix(0, 1100));
+            assert_eq!(gated(&pairs), gated(&[[&q, &k]]), "{isa:?} m={count}");
         }
     }
 }
