@@ -74,7 +74,7 @@ pub(super) struct RemoteDriver {
     header_posted: bool,
     /// Receives in the channel.
     posted: usize,
-    /// Reads that have come whole and are to be checked.
+    /// Reads that have come whole.
     arrived: Vec<u64>,
     unsent: usize,
     events: Vec<Event>,
@@ -247,8 +247,7 @@ impl RemoteDriver {
             let Ok(Reply::Data(crcs)) = reply else {
                 return None;
             };
-            job.crcs.push(crcs);
-            self.part_answered(header.id);
+            self.part_arrived(header.id, &crcs);
             return Some(());
         }
         self.answered(header.id, &reply.ok()?)
@@ -306,7 +305,6 @@ impl RemoteDriver {
                     errno => errno,
                 });
                 job.error = job.error.or(error);
-                job.crcs.push(Vec::new());
                 error?;
                 self.part_answered(id);
             }
@@ -410,10 +408,7 @@ impl Driver for RemoteDriver {
             let is_quiet = events.is_empty();
             events.drain(..).for_each(|event| self.handle(event));
             self.receive_header();
-            if !self.arrived.is_empty() {
-                self.line.flush();
-                self.finish_reads();
-            }
+            self.finish_reads();
             self.give_up_jobs();
             if !self.at_once.is_empty() {
                 // What has come by now is taken along, without waiting for more.

@@ -32,8 +32,6 @@ pub(super) struct ReadJob {
     pub(super) offset: u64,
     pub(super) due: usize,
     pub(super) answered: usize,
-    /// Checksums of each part that has come.
-    pub(super) crcs: Vec<Vec<u32>>,
     pub(super) error: Option<Errno>,
 }
 
@@ -53,13 +51,12 @@ impl ReadJob {
         start.min(self.due)..(start + FRAME).min(self.due)
     }
 
-    /// Every part matches the checksums that came with it.
-    pub(super) fn is_sound(&self) -> bool {
-        let bytes = self.piece.as_ref().map_or(&[][..], |piece| piece.bytes());
-        self.crcs.iter().enumerate().all(|(index, crcs)| {
-            let part = self.part(index);
-            sums::matches(self.offset + part.start as u64, &bytes[part], crcs)
-        })
+    /// Part `index` matches the checksums that came with it.
+    pub(super) fn is_sound(&self, index: usize, crcs: &[u32]) -> bool {
+        let part = self.part(index);
+        let at = self.offset + part.start as u64;
+        let bytes = self.piece.as_ref().map(|piece| &piece.bytes()[part]);
+        bytes.is_some_and(|bytes| sums::matches(at, bytes, crcs))
     }
 
     pub(super) fn is_answered(&self) -> bool {

@@ -27,7 +27,6 @@ impl RemoteDriver {
             offset,
             due,
             answered: 0,
-            crcs: Vec::new(),
             error: None,
         }));
         for start in (0..due).step_by(FRAME) {
@@ -70,16 +69,34 @@ impl RemoteDriver {
         self.ask_ranges();
     }
 
-    /// Checks and completes reads that have come whole. What comes next is under way by now.
+    /// Takes the data of the next part. What comes next is asked for before the part is checked,
+    /// and it is checked before the next one arrives, while it is hot in the cache.
+    pub(super) fn part_arrived(&mut self, id: u64, crcs: &[u32]) {
+        let Some(Job::Read(job)) = self.jobs.get(&id) else {
+            return;
+        };
+        let index = job.answered;
+        self.part_answered(id);
+        if self.check == Check::Nothing {
+            return;
+        }
+        self.line.flush();
+        if let Some(Job::Read(job)) = self.jobs.get_mut(&id)
+            && !job.is_sound(index, crcs)
+        {
+            job.error = job.error.or(Some(Errno::EBADMSG));
+        }
+    }
+
+    /// Completes reads that have come whole.
     pub(super) fn finish_reads(&mut self) {
         for id in std::mem::take(&mut self.arrived) {
             let Some(Job::Read(job)) = self.jobs.remove(&id) else {
                 continue;
             };
-            let is_bad = self.check == Check::Crc && job.error.is_none() && !job.is_sound();
-            let error = job.error.or(is_bad.then_some(Errno::EBADMSG));
             let piece = job.piece.expect("the channel gave the piece back");
-            self.finish(job.tag, Verb::Read(piece), error.map_or(Ok(job.due), Err));
+            let outcome = job.error.map_or(Ok(job.due), Err);
+            self.finish(job.tag, Verb::Read(piece), outcome);
         }
     }
 }

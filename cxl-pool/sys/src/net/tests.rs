@@ -4,6 +4,7 @@ use super::socket::{Listener, connect};
 use super::*;
 use crate::mapping::Mapping;
 use crate::space::Space;
+use nix::sys::socket::{getsockopt, sockopt};
 use std::net::SocketAddr;
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -16,6 +17,20 @@ fn pair(transport: Transport) -> [Box<dyn Channel>; 2] {
     let near = connect(&name, WAIT).expect("connect");
     let (far, _) = listener.accept().expect("accept");
     [near, far].map(|stream| open_channel(stream, transport).expect("open"))
+}
+
+/// A default that paces (BBR) would cost a sender on this host a third of its time.
+#[test]
+fn a_connection_within_this_host_is_not_paced() {
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listener = Listener::bind(address).expect("bind");
+    let name = listener.address().expect("bound").to_string();
+    let near = connect(&name, WAIT).expect("connect");
+    let (far, _) = listener.accept().expect("accept");
+    for stream in [near, far] {
+        let control = getsockopt(&stream, sockopt::TcpCongestion).expect("its control");
+        assert_eq!(control, "reno");
+    }
 }
 
 fn each(check: impl Fn(Transport)) {
