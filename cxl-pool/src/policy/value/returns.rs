@@ -5,7 +5,8 @@
 //! time to the room that it takes until then; the lowest index leaves. Where nothing is known of
 //! requests, runs are read off the uses, as blocks that were used before and then new ones. So a
 //! prefix and what follows it are told apart, and a branch that its prefix went on without. A cache
-//! of KV tells prompts and answers: how long the answer was says most about when its reader is back.
+//! of KV tells prompts and answers: the length of an answer says most about when its reader is
+//! back.
 //!
 //! Sources: Gittins, Bandit processes and dynamic allocation indices, 1979; hit density per class
 //! and age: Beckmann, Chen and Cidon, LHD, NSDI 2018.
