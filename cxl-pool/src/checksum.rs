@@ -5,6 +5,7 @@
 //! a copy tier they are made while it is written, and checked when it is fetched again.
 
 use crate::block::BlockSpec;
+use crate::crc;
 use crate::units::BlockId;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -139,7 +140,7 @@ impl RunCheck {
             let from = piece.start.max(start);
             let to = piece.end.min(end);
             let slice = &bytes[(from - start) as usize..(to - start) as usize];
-            self.crc = crc32c::crc32c_append(self.crc, slice);
+            self.crc = crc::append(self.crc, slice);
             if to < piece.end {
                 break;
             }

@@ -18,6 +18,8 @@ pub mod turns;
 
 pub mod backoff;
 
+pub mod crc;
+
 pub mod block;
 pub mod checksum;
 pub mod limit;

@@ -25,6 +25,7 @@
 
 use super::kept::{Kept, KeptRecord};
 use crate::checksum::PIECE_MAX;
+use crate::crc::crc32c;
 use crate::units::GRANULE;
 use larder_sys::slot::PartRange;
 use larder_sys::space::Space;
@@ -113,7 +114,7 @@ pub(super) fn encode(space: &Arc<Space>, kept: &[Kept], bytes_max: u64) -> Vec<u
             }
         }
     }
-    let crc = crc32c::crc32c(&out[HEAD..]);
+    let crc = crc32c(&out[HEAD..]);
     out[HEAD - 4..HEAD].copy_from_slice(&crc.to_le_bytes());
     out
 }
@@ -139,7 +140,7 @@ pub(super) fn decode(
         return Err(IndexError::Version { found: version });
     }
     let expected = reader.u32()?;
-    let found = crc32c::crc32c(&bytes[HEAD..]);
+    let found = crc32c(&bytes[HEAD..]);
     if expected != found {
         return Err(IndexError::Checksum { expected, found });
     }

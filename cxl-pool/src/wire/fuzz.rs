@@ -7,6 +7,7 @@ use super::WireError;
 use super::header::{HEADER_BYTES, Header};
 use super::reply::Reply;
 use super::request::Request;
+use crate::crc::crc32c;
 use larder_sys::io::Errno;
 use larder_sys::net::{Channel, Event, Message, Targets};
 use std::collections::VecDeque;
@@ -40,9 +41,9 @@ pub fn mend(data: &mut [u8]) {
     header[..4].copy_from_slice(b"LRDR");
     header[4..6].copy_from_slice(&1u16.to_le_bytes());
     header[16..20].copy_from_slice(&(body.len() as u32).to_le_bytes());
-    let crc = crc32c::crc32c(&header[..24]);
+    let crc = crc32c(&header[..24]);
     header[24..28].copy_from_slice(&crc.to_le_bytes());
-    header[28..32].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+    header[28..32].copy_from_slice(&crc32c(body).to_le_bytes());
 }
 
 fn one(data: &[u8], decode: impl FnOnce(&Header, &[u8]) -> Result<(), WireError>) -> bool {

@@ -8,6 +8,7 @@
 
 use super::WireError;
 use super::cursor::Cursor;
+use crate::crc::crc32c;
 
 pub const HEADER_BYTES: usize = 32;
 pub const VERSION: u16 = 1;
@@ -120,7 +121,7 @@ impl Header {
         let (version, op) = (cursor.u16()?, cursor.u16()?);
         let (id, body, data) = (cursor.u64()?, cursor.u32()?, cursor.u32()?);
         let (crc, body_crc) = (cursor.u32()?, cursor.u32()?);
-        if crc != crc32c::crc32c(&bytes[..CHECKED]) {
+        if crc != crc32c(&bytes[..CHECKED]) {
             return Err(WireError::Checksum { what: "header" });
         }
         if version != VERSION {
@@ -145,7 +146,7 @@ impl Header {
 
     /// Fails unless `body` is the one the header announced.
     pub fn check_body(&self, body: &[u8]) -> Result<(), WireError> {
-        if body.len() == self.body as usize && crc32c::crc32c(body) == self.body_crc {
+        if body.len() == self.body as usize && crc32c(body) == self.body_crc {
             Ok(())
         } else {
             Err(WireError::Checksum { what: "body" })
@@ -163,14 +164,14 @@ pub(super) fn frame(op: Op, id: u64, data: u32, write: impl FnOnce(&mut Vec<u8>)
         "bodies are bounded where they are made"
     );
     assert!(data <= DATA_MAX, "data is cut where it is sent");
-    let body_crc = crc32c::crc32c(&bytes[HEADER_BYTES..]);
+    let body_crc = crc32c(&bytes[HEADER_BYTES..]);
     bytes[..4].copy_from_slice(&MAGIC);
     bytes[4..6].copy_from_slice(&VERSION.to_le_bytes());
     bytes[6..8].copy_from_slice(&(op as u16).to_le_bytes());
     bytes[8..16].copy_from_slice(&id.to_le_bytes());
     bytes[16..20].copy_from_slice(&(body as u32).to_le_bytes());
     bytes[20..24].copy_from_slice(&data.to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[..CHECKED]);
+    let crc = crc32c(&bytes[..CHECKED]);
     bytes[24..28].copy_from_slice(&crc.to_le_bytes());
     bytes[28..32].copy_from_slice(&body_crc.to_le_bytes());
     bytes

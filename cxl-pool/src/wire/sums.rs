@@ -2,6 +2,7 @@
 //! a range and of the whole follow without reading the bytes again.
 
 use crate::checksum::PIECE_MAX;
+use crate::crc::{self, crc32c};
 
 /// Bytes under one kept checksum.
 pub const FINE: u64 = 64 << 10;
@@ -16,7 +17,7 @@ pub struct Sums {
 
 impl Sums {
     pub fn of(bytes: &[u8]) -> Self {
-        let fine: Box<[u32]> = bytes.chunks(FINE as usize).map(crc32c::crc32c).collect();
+        let fine: Box<[u32]> = bytes.chunks(FINE as usize).map(crc32c).collect();
         let len = bytes.len() as u64;
         let whole = join(&fine, len);
         Self { len, fine, whole }
@@ -48,7 +49,7 @@ impl Sums {
                 if start.is_multiple_of(FINE) && piece.len() as u64 == kept_len {
                     self.fine[(start / FINE) as usize]
                 } else {
-                    crc32c::crc32c(piece)
+                    crc32c(piece)
                 }
             })
             .collect()
@@ -57,10 +58,7 @@ impl Sums {
 
 /// crc32c of each MiB of an object, for its commit.
 pub fn commit_crcs(bytes: &[u8]) -> Vec<u32> {
-    bytes
-        .chunks(PIECE_MAX as usize)
-        .map(crc32c::crc32c)
-        .collect()
+    bytes.chunks(PIECE_MAX as usize).map(crc32c).collect()
 }
 
 /// Whether `crcs` are those of `bytes`, which stand at `offset` of their object.
@@ -68,7 +66,7 @@ pub fn matches(offset: u64, bytes: &[u8], crcs: &[u32]) -> bool {
     count(offset, bytes.len() as u64) == crcs.len()
         && pieces(offset, bytes)
             .zip(crcs)
-            .all(|((_, piece), &crc)| crc32c::crc32c(piece) == crc)
+            .all(|((_, piece), &crc)| crc32c(piece) == crc)
 }
 
 /// Checksums that come with `len` bytes at `offset` of an object.
@@ -95,7 +93,7 @@ fn join(sums: &[u32], len: u64) -> u32 {
     sums.iter().fold(0, |joined, &sum| {
         let piece = left.min(FINE);
         left -= piece;
-        crc32c::crc32c_combine(joined, sum, piece as usize)
+        crc::join(joined, sum, piece)
     })
 }
 
@@ -112,7 +110,7 @@ mod tests {
         ) {
             let data: Vec<u8> = (0..len).map(|i| ((i * i) >> 5) as u8).collect();
             let sums = Sums::of(&data);
-            prop_assert_eq!(sums.whole(), crc32c::crc32c(&data));
+            prop_assert_eq!(sums.whole(), crc32c(&data));
             prop_assert_eq!(sums.pieces(), commit_crcs(&data));
             let at = at % len;
             let end = (at + part).min(len);

@@ -5,6 +5,7 @@ use super::header::{DATA_MAX, HEADER_BYTES, Header, Op, VERSION};
 use super::reply::{NamedModel, Refusal, Reply, Stat, Welcome};
 use super::request::{Check, GetRange, Kind, Request};
 use super::{ObjectHash, WireError, fuzz};
+use crate::crc::crc32c;
 use crate::sim::SplitMix;
 
 fn capability() -> Capability {
@@ -149,7 +150,7 @@ fn lengths_are_bounded_before_anything_is_allocated() {
     let check = |change: &dyn Fn(&mut [u8]), expected: fn(&WireError) -> bool| {
         let mut bytes = Request::Ping.encode(1, 0);
         change(&mut bytes);
-        let crc = crc32c::crc32c(&bytes[..24]);
+        let crc = crc32c(&bytes[..24]);
         bytes[24..28].copy_from_slice(&crc.to_le_bytes());
         let header = bytes.first_chunk::<HEADER_BYTES>().expect("a header");
         let error = Header::decode(header).expect_err("it is refused");

@@ -3,6 +3,7 @@
 use crate::world::{DRILL_BLOCKS, DRILL_BYTES, World, mapping};
 use larder_pool::block::{BlockSpec, Run};
 use larder_pool::checksum::PIECE_MAX;
+use larder_pool::crc::crc32c;
 use larder_pool::mover::Request;
 use larder_pool::sim::Fault;
 use larder_pool::sys::lease::ReadLease;
@@ -68,7 +69,7 @@ fn ask(world: &mut World<'_>, number: usize, space: &Arc<Space>) -> Option<Asked
 /// Checksums of a part.
 fn sums(bytes: &[u8]) -> Arc<[u32]> {
     let pieces = bytes.chunks(PIECE_MAX as usize);
-    pieces.map(crc32c::crc32c).collect()
+    pieces.map(crc32c).collect()
 }
 
 fn check(asked: &Asked, lease: &ReadLease) {

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::block::stored_spec;
+use crate::crc::crc32c;
 use crate::sim::SteppedCopier;
 use crate::table::{HOMES_PER_BLOCK, SLOTS_PER_BLOCK, block_of, home_slot, slot_of};
 use larder_sys::lease::ReadLease;
@@ -245,7 +246,7 @@ fn what_was_stored_is_fetched_again() {
                 let (offset, _) = tier.table.pin(home).expect("published").extent();
                 let seal = tier.files.sealed(0, offset).expect("sealed");
                 let image = tier.files.bytes(0, offset, seal.len);
-                let crcs: Vec<u32> = image.chunks(1 << 20).map(crc32c::crc32c).collect();
+                let crcs: Vec<u32> = image.chunks(1 << 20).map(crc32c).collect();
                 assert_eq!(seal.crcs.as_ref(), crcs, "sums of the object, gaps and all");
                 assert!(tier.evict_fast(block), "the store has let its source go");
                 tier.fetch(block, 0);

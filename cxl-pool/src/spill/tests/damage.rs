@@ -1,6 +1,7 @@
 //! Indexes that were damaged, or written to deceive: an empty start and a note, never more.
 
 use super::*;
+use crate::crc::crc32c;
 use proptest::prelude::*;
 
 fn good() -> (Vec<u8>, u64) {
@@ -33,7 +34,7 @@ fn good() -> (Vec<u8>, u64) {
 /// Writes the checksum that fits.
 fn seal(bytes: &mut [u8]) {
     if bytes.len() >= 16 {
-        let crc = crc32c::crc32c(&bytes[16..]);
+        let crc = crc32c(&bytes[16..]);
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
     }
 }
