@@ -41,7 +41,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_make_the_whole(bytes in prop::collection::vec(any::<u8>(), 0..3000), at in 0..3000usize) {
+        fn parts_make_the_whole(
+            bytes in prop::collection::vec(any::<u8>(), 0..3000),
+            at in 0..3000usize,
+        ) {
             let (front, back) = bytes.split_at(at.min(bytes.len()));
             let whole = crc32c(&bytes);
             prop_assert_eq!(append(crc32c(front), back), whole);
