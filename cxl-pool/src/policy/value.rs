@@ -4,7 +4,8 @@
 //! changes within one. So several rules run beside each other as caches without bytes; the one
 //! that has missed least lately is followed, and changed only when another is clearly ahead. First
 //! uses do not count: they miss under any rule. The rules are recency, frequency by two memories,
-//! and `returns`, which knows no costs, and learns most where prompts are told.
+//! and `returns`, which knows no costs, and learns most where prompts are told. There it is followed
+//! from the start, because what the cache holds for one rule is lost on the next.
 
 mod shadow;
 
@@ -24,6 +25,8 @@ const MEMORIES: [f64; 2] = [4.0, 1024.0];
 const JUDGED_OVER: f64 = 128.0;
 /// Recency and frequency take turns when one misses less than this share of what the other does.
 const AHEAD: f64 = 0.985;
+/// Told of prompts, frequency takes the turn of `returns` when it misses less than this share.
+const FAR_AHEAD: f64 = 0.9;
 /// Of two memories the longer one is the better where nothing changes: chance in its misses must
 /// not keep it from being followed.
 const STEADY_SHARE: f64 = 0.98;
@@ -151,19 +154,13 @@ impl Value {
 
     /// Follows another rule if it is clearly ahead.
     fn look(&mut self) {
-        let misses = |index: usize| match index {
-            RETURNS => self.returns.misses(),
-            _ => self.shadows[index].misses(),
-        };
-        let steady = |index: usize| if index == STEADY { STEADY_SHARE } else { 1.0 };
-        let best = (1..=RETURNS)
-            .min_by(|&a, &b| (misses(a) * steady(a)).total_cmp(&(misses(b) * steady(b))))
-            .expect("there are others");
-        let next = match self.followed {
-            RECENCY if misses(best) < AHEAD * misses(RECENCY) => best,
-            RECENCY => RECENCY,
-            now if misses(RECENCY) < AHEAD * misses(now) => RECENCY,
-            _ => best,
+        let mut misses = [self.returns.misses(); RETURNS + 1];
+        for (misses, shadow) in misses.iter_mut().zip(&self.shadows) {
+            *misses = shadow.misses();
+        }
+        let next = match self.returns.kinds() {
+            Kinds::Runs => best_of_runs(&misses, self.followed),
+            Kinds::Prompts => best_of_prompts(&misses, self.slots),
         };
         if next != self.followed {
             self.followed = next;
@@ -247,6 +244,35 @@ impl Policy for Value {
     }
 }
 
+/// The rule to follow after this one.
+fn best_of_runs(misses: &[f64; RETURNS + 1], followed: usize) -> usize {
+    let steady = |index: usize| if index == STEADY { STEADY_SHARE } else { 1.0 };
+    let best = (1..=RETURNS)
+        .min_by(|&a, &b| (misses[a] * steady(a)).total_cmp(&(misses[b] * steady(b))))
+        .expect("there are others");
+    match followed {
+        RECENCY if misses[best] < AHEAD * misses[RECENCY] => best,
+        RECENCY => RECENCY,
+        now if misses[RECENCY] < AHEAD * misses[now] => RECENCY,
+        _ => best,
+    }
+}
+
+/// `returns`, unless it has missed as often as there are frames, fewer being the chance of a few
+/// prompts, and another rule is clearly ahead.
+fn best_of_prompts(misses: &[f64; RETURNS + 1], slots: usize) -> usize {
+    if misses[RETURNS] < slots as f64 {
+        return RETURNS;
+    }
+    let is_ahead = |&index: &usize| {
+        let share = if index == RECENCY { AHEAD } else { FAR_AHEAD };
+        misses[index] < share * misses[RETURNS]
+    };
+    let ahead = (RECENCY..RETURNS).filter(is_ahead);
+    let best = ahead.min_by(|&a, &b| misses[a].total_cmp(&misses[b]));
+    best.unwrap_or(RETURNS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,6 +297,20 @@ mod tests {
         assert_ne!(policy.followed, RECENCY);
         assert!(policy.shadows[policy.followed].holds(dear));
         assert!(policy.places.contains_key(&dear));
+    }
+
+    #[test]
+    fn told_of_prompts_returns_is_left_only_for_what_is_clearly_ahead() {
+        let best = |misses| best_of_prompts(&misses, 1000);
+        // Fewer misses than frames say nothing.
+        assert_eq!(best([0.0, 0.0, 0.0, 999.0]), RETURNS);
+        assert_eq!(best([1000.0, 910.0, 910.0, 1000.0]), RETURNS);
+        assert_eq!(best([1000.0, 910.0, 890.0, 1000.0]), STEADY);
+        assert_eq!(best([880.0, 910.0, 890.0, 1000.0]), RECENCY);
+        // Nowhere more misses than the last used: a little ahead is enough.
+        assert_eq!(best([980.0, 1000.0, 1000.0, 1000.0]), RECENCY);
+        assert_eq!(best([990.0, 1000.0, 1000.0, 1000.0]), RETURNS);
+        assert_eq!(Value::of_prompts().followed, RETURNS);
     }
 
     #[test]

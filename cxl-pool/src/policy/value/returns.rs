@@ -108,6 +108,10 @@ impl Returns {
         Rank::at(self.blocks.get(&block).map(|block| block.last as f64))
     }
 
+    pub(super) const fn kinds(&self) -> Kinds {
+        self.kinds
+    }
+
     pub(super) const fn misses(&self) -> f64 {
         self.misses
     }
