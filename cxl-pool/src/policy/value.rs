@@ -4,8 +4,8 @@
 //! changes within one. So several rules run beside each other as caches without bytes; the one
 //! that has missed least lately is followed, and changed only when another is clearly ahead. First
 //! uses do not count: they miss under any rule. The rules are recency, frequency by two memories,
-//! and `returns`, which knows no costs, and learns most where prompts are told. There it is followed
-//! from the start, because what the cache holds for one rule is lost on the next.
+//! and `returns`, which knows no costs, and learns most where prompts are told. There it is
+//! followed from the start, because what the cache holds for one rule is lost on the next.
 
 mod shadow;
 
