@@ -77,7 +77,7 @@ const fn memory(name: &'static str, value_type: ValueType, goal: &'static str) -
         fast: 1.4,
         from: From::File,
         wants: Wants::Bound,
-        count: 96,
+        count: 192,
         goal,
     }
 }
