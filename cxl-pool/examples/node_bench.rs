@@ -238,9 +238,10 @@ fn bench(rounds: usize, count: usize) {
     };
     let side = |check, transport| node_side(&node_address, &hashes, check, transport);
     let mut sides = [
-        ("crc, io_uring", side(Check::Crc, Transport::Best)),
-        ("no crc, io_uring", side(Check::Nothing, Transport::Best)),
-        ("crc, threads", side(Check::Crc, Transport::Threads)),
+        ("crc, tcp", side(Check::Crc, Transport::Tcp)),
+        ("crc, local socket", side(Check::Crc, Transport::Best)),
+        ("no crc, tcp", side(Check::Nothing, Transport::Tcp)),
+        ("crc, tcp on threads", side(Check::Crc, Transport::Threads)),
     ];
     println!("| get | node | probe | node | node / probe | range |");
     println!("|---:|---|---:|---:|---:|---:|");

@@ -1,8 +1,9 @@
 //! A memory node: a host that lends memory, and a disk behind it, to engines elsewhere.
 //!
-//! One thread accepts; each connection has a thread and a channel of its own, so a client that is
-//! slow, silent or hostile holds up nobody else. What they share is the [`store`]. See
-//! `docs/PROTOCOL.md` for what is said on the wire.
+//! One thread accepts on the address, another on a local socket, for clients of the same host that
+//! found the node at that address. Each connection has a thread and a channel of its own, so a
+//! client that is slow, silent or hostile holds up nobody else. What they share is the [`store`].
+//! See `docs/PROTOCOL.md` for what is said on the wire.
 
 mod slab;
 
@@ -25,17 +26,19 @@ pub mod sim;
 use crate::clock::{Clock, RealClock};
 use crate::wire::auth::TokenKey;
 use crate::wire::capability::Signer;
+use crate::wire::local_name;
 use larder_sys::mapping::{MapError, Mapping};
+use larder_sys::net::door::{LocalListener, LocalName};
 use larder_sys::net::socket::Listener;
-use larder_sys::net::{Transport, open_channel};
+use larder_sys::net::{Stream, Transport, open_channel};
 use larder_sys::space::{GRANULE, Space};
 use parking_lot::Mutex;
 use session::{Ending, Session};
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -119,6 +122,8 @@ struct Shared {
     transport: Transport,
     stopping: AtomicBool,
     clients: Mutex<HashMap<u64, Client>>,
+    /// Number of the next connection.
+    next: AtomicU64,
 }
 
 /// A connection and its thread.
@@ -157,6 +162,7 @@ impl Shared {
             transport: options.transport,
             stopping: AtomicBool::new(false),
             clients: Mutex::new(HashMap::new()),
+            next: AtomicU64::new(0),
         };
         Ok((shared, notes))
     }
@@ -174,8 +180,9 @@ impl Shared {
 pub struct Node {
     shared: Arc<Shared>,
     listener: Listener,
+    local: Option<LocalListener>,
     address: SocketAddr,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     notes: Vec<String>,
 }
 
@@ -204,24 +211,59 @@ impl Node {
         let (pool, incarnation) = (number(&random[..8]), number(&random[8..16]));
         let secret = larder_sys::random::secret()?;
         let signer = Signer::new(pool, incarnation, secret);
-        let (shared, notes) = Shared::new(options, clock, signer)?;
-        let shared = Arc::new(shared);
-        let (ours, door) = (Arc::clone(&shared), listener.clone());
-        let thread = std::thread::Builder::new()
-            .name("larder-accept".to_owned())
-            .spawn(move || accept(&ours, &door))?;
-        Ok(Self {
-            shared,
+        let transport = options.transport;
+        let (shared, mut notes) = Shared::new(options, clock, signer)?;
+        let local = match transport {
+            Transport::Best => LocalListener::bind(&local_name(incarnation, address.port())),
+            Transport::Tcp | Transport::Threads => Err(std::io::ErrorKind::Unsupported.into()),
+        };
+        if transport == Transport::Best
+            && let Err(error) = &local
+        {
+            notes.push(format!("clients of this host come over TCP: {error}"));
+        }
+        let mut node = Self {
+            shared: Arc::new(shared),
             listener,
+            local: local.ok(),
             address,
-            thread: Some(thread),
+            threads: Vec::new(),
             notes,
-        })
+        };
+        node.listen()?;
+        Ok(node)
+    }
+
+    /// Starts the threads that accept.
+    fn listen(&mut self) -> std::io::Result<()> {
+        let (shared, listener) = (Arc::clone(&self.shared), self.listener.clone());
+        let tcp = move || {
+            let (stream, peer) = listener.accept()?;
+            Ok((Stream::Tcp(stream), peer.to_string()))
+        };
+        let builder = std::thread::Builder::new().name("larder-accept".to_owned());
+        self.threads
+            .push(builder.spawn(move || accept(&shared, &tcp))?);
+        let Some(listener) = self.local.clone() else {
+            return Ok(());
+        };
+        let shared = Arc::clone(&self.shared);
+        let local = move || Ok((Stream::Local(listener.accept()?), "this host".to_owned()));
+        let builder = std::thread::Builder::new().name("larder-local".to_owned());
+        self.threads
+            .push(builder.spawn(move || accept(&shared, &local))?);
+        Ok(())
     }
 
     /// Where it listens, with the port that it got.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients of this host find it without TCP, if they may.
+    pub fn local_name(&self) -> Option<LocalName> {
+        let name = local_name(self.incarnation(), self.address.port());
+        self.local.as_ref().map(|_| name)
     }
 
     /// What this host did not allow, one sentence each, for the report.
@@ -243,7 +285,8 @@ impl Node {
     pub fn stop(&mut self) {
         self.shared.stopping.store(true, Ordering::Release);
         self.listener.stop();
-        if let Some(thread) = self.thread.take() {
+        self.local.iter().for_each(LocalListener::stop);
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
         let clients: Vec<Client> = {
@@ -265,9 +308,12 @@ impl Drop for Node {
     }
 }
 
-fn accept(shared: &Arc<Shared>, listener: &Listener) {
-    for id in 0.. {
-        let (stream, peer) = match listener.accept() {
+/// The next connection, and who is at its other end.
+type Next<'a> = &'a dyn Fn() -> std::io::Result<(Stream, String)>;
+
+fn accept(shared: &Arc<Shared>, next: Next<'_>) {
+    loop {
+        let (stream, peer) = match next() {
             _ if shared.is_stopping() => return,
             Ok(pair) => pair,
             Err(error) => {
@@ -285,12 +331,13 @@ fn accept(shared: &Arc<Shared>, listener: &Listener) {
             waker: None,
             thread: None,
         };
+        let id = shared.next.fetch_add(1, Ordering::Relaxed);
         shared.clients.lock().insert(id, client);
-        let ours = Arc::clone(shared);
+        let (ours, whose) = (Arc::clone(shared), peer.clone());
         let builder = std::thread::Builder::new()
             .name(format!("larder-client-{id}"))
             .stack_size(STACK);
-        match builder.spawn(move || serve(&ours, stream, peer, id)) {
+        match builder.spawn(move || serve(&ours, stream, &whose, id)) {
             Ok(thread) => {
                 if let Some(client) = shared.clients.lock().get_mut(&id) {
                     client.thread = Some(thread);
@@ -305,18 +352,20 @@ fn accept(shared: &Arc<Shared>, listener: &Listener) {
 }
 
 /// A connection's life.
-fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, id: u64) {
+fn serve(shared: &Arc<Shared>, stream: Stream, peer: &str, id: u64) {
     match open_channel(stream, shared.transport) {
         Ok(channel) => {
             if let Some(client) = shared.clients.lock().get_mut(&id) {
                 client.waker = Some(channel.waker());
             }
-            match Session::new(Arc::clone(shared), channel, id).serve() {
+            let mut session = Session::new(Arc::clone(shared), channel, id);
+            match session.serve() {
                 ending @ (Ending::Left | Ending::Stopping) => {
                     tracing::debug!(%peer, %ending, "connection ended");
                 }
                 ending => tracing::warn!(%peer, %ending, "connection ended"),
             }
+            session.end();
         }
         Err(error) => tracing::warn!(%peer, %error, "open a channel for a connection"),
     }

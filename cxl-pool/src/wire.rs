@@ -20,6 +20,7 @@ pub mod request;
 #[doc(hidden)]
 pub mod fuzz;
 
+use larder_sys::net::door::LocalName;
 use std::fmt;
 
 /// Longest name of a model, in bytes.
@@ -30,6 +31,12 @@ pub const HASHES_MAX: usize = 1000;
 pub const CREDITS: usize = 64;
 /// Bytes of the largest object; its checksums fit in one body.
 pub const OBJECT_MAX: u64 = 8 << 30;
+
+/// Where start `incarnation` of a node that listens on `port` waits for clients of its own host.
+/// Who came through a forwarder knows another port, and does not find it.
+pub(crate) fn local_name(incarnation: u64, port: u16) -> LocalName {
+    LocalName::new(format!("larder-node-{incarnation:016x}-{port}"))
+}
 
 /// A frame that makes no sense, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -206,8 +206,8 @@ fn a_node_and_its_client_without_io_uring_move_the_same_bytes() {
     let host = Host::new();
     let model = host.model();
     let model = model.to_str().expect("a plain path");
-    let node =
-        Node::start(host.larder(&["node", "--listen", "tcp://127.0.0.1:0", "--mem", "16MiB"]));
+    let listen = ["node", "--listen", "tcp://127.0.0.1:0", "--mem", "16MiB"];
+    let node = Node::start(host.larder(&[&listen[..], &["--tcp-only"]].concat()));
     let remote = format!("remote={}", node.address);
     host.refused(&["load", model, "--into", &remote, "--json"]);
     let free = host.free(&run_of(model, &[]));

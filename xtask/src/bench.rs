@@ -140,9 +140,11 @@ impl Bench {
         let path = model.to_str().context("the path of the model is text")?;
         let stem = model.file_stem().and_then(|stem| stem.to_str());
         let stem = stem.context("the model has a name")?;
+        let node = |more: &[&str]| Node::with_model(&self.larder, (LOWER, more), path);
         let node = match case.from {
             From::File => None,
-            From::Node | From::NodeAndSpill => Some(Node::with_model(&self.larder, LOWER, path)?),
+            From::Node | From::NodeAndSpill => Some(node(&[])?),
+            From::NodeOverTcp => Some(node(&["--tcp-only"])?),
         };
         let mut command = Command::new(&self.larder);
         command.arg("bench");

@@ -147,7 +147,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let name = format!("remote://{}", name.context("the model has a name")?);
     scene.announce();
     let count = if scene.kill { 2 } else { 1 };
-    let nodes = (0..count).map(|_| Node::with_model(&larder, scene.node, model));
+    let nodes = (0..count).map(|_| Node::with_model(&larder, (scene.node, &[]), model));
     let mut nodes: Vec<Node> = nodes.collect::<Result<_>>()?;
     println!();
     // The engine works in a folder of its own, out of reach of the model.

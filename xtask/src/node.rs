@@ -14,9 +14,9 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node that lends `mem`, and has taken the model `model`.
-    pub(crate) fn with_model(larder: &Path, mem: &str, model: &str) -> Result<Self> {
-        let node = Self::start(larder, mem)?;
+    /// A node that lends so much, with these options more, and has taken the model `model`.
+    pub(crate) fn with_model(larder: &Path, lends: (&str, &[&str]), model: &str) -> Result<Self> {
+        let node = Self::start(larder, lends)?;
         let status = Command::new(larder)
             .args(["load", model, "--into", &node.tier()])
             .stdin(Stdio::null())
@@ -30,9 +30,10 @@ impl Node {
         format!("remote={}", self.address)
     }
 
-    fn start(larder: &Path, mem: &str) -> Result<Self> {
+    fn start(larder: &Path, (mem, more): (&str, &[&str])) -> Result<Self> {
         let child = Command::new(larder)
             .args(["node", "--listen", "tcp://127.0.0.1:0", "--mem", mem])
+            .args(more)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -154,6 +154,13 @@ impl Session {
         self.take_leave()
     }
 
+    /// Ends the channel. Pages that the client can still read stay where they are until it has.
+    pub(super) fn end(self) {
+        if let Some(rest) = self.channel.into_rest() {
+            self.shared.store.park(rest);
+        }
+    }
+
     fn go_on(&mut self) -> Result<(), Ending> {
         self.answer_gets();
         self.receive_next();

@@ -20,7 +20,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// A start of a node; dropping it ends its sessions at their next turn.
 pub struct SimNode {
     shared: Arc<Shared>,
-    next_id: AtomicU64,
 }
 
 impl SimNode {
@@ -36,16 +35,15 @@ impl SimNode {
             transport: Transport::Best,
             stopping: AtomicBool::new(false),
             clients: Mutex::new(HashMap::new()),
+            next: AtomicU64::new(1),
         };
-        Ok(Self {
-            shared: Arc::new(shared),
-            next_id: AtomicU64::new(1),
-        })
+        let shared = Arc::new(shared);
+        Ok(Self { shared })
     }
 
     /// A session with a client that has shaken hands.
     pub fn session(&self, channel: Box<dyn Channel>) -> Box<dyn Actor> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let mut session = Session::new(Arc::clone(&self.shared), channel, id);
         session.trust = Trust::Trusted;
         Box::new(SessionActor(session))

@@ -8,7 +8,7 @@
 //! 4. Freed: by its owner, with its owner's connection, or, content that no name keeps, when room
 //!    is needed. The place gets a new generation, so older capabilities are stale.
 //!
-//! Lock order: the state alone; nothing is read, written or waited for under it.
+//! Lock order: each lock alone; nothing is read, written or waited for under one.
 
 use super::names::Names;
 use super::slab::{Object, Owner, Slab};
@@ -18,6 +18,7 @@ use crate::wire::request::Kind;
 use crate::wire::sums::Sums;
 use crate::wire::{NAME_MAX, ObjectHash};
 use larder_sys::lease::Scratch;
+use larder_sys::net::local::Rest;
 use larder_sys::space::{Extent, Space};
 use larder_sys::tierfile::TierFile;
 use parking_lot::Mutex;
@@ -38,6 +39,8 @@ pub(super) struct Store {
     disk: Option<Disk>,
     signer: Signer,
     state: Mutex<State>,
+    /// Pages of connections that ended before their clients had read them.
+    rests: Mutex<Vec<Rest>>,
 }
 
 struct State {
@@ -80,7 +83,19 @@ impl Store {
                 names: Names::default(),
                 demoted: 0,
             }),
+            rests: Mutex::default(),
         }
+    }
+
+    /// Keeps pages that a client can still read until it has, or is gone.
+    pub(super) fn park(&self, rest: Rest) {
+        self.take_back();
+        self.rests.lock().push(rest);
+    }
+
+    /// Takes back what has been read by now.
+    fn take_back(&self) {
+        self.rests.lock().retain(|rest| !rest.is_read());
     }
 
     pub(super) const fn signer(&self) -> &Signer {
@@ -298,6 +313,7 @@ impl Store {
     }
 
     pub(super) fn stat(&self, clients: u64) -> Stat {
+        self.take_back();
         let state = self.state.lock();
         let (content, lent) = state.slab.counts();
         Stat {
@@ -314,6 +330,7 @@ impl Store {
 
     /// Memory for `len` bytes; older objects go to disk, or content that no name keeps is dropped.
     pub(super) fn room(&self, len: u64) -> Result<Scratch, Refusal> {
+        self.take_back();
         loop {
             if let Some(extent) = self.arena.alloc_low(len) {
                 return Ok(Scratch::new(extent));

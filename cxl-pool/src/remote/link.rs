@@ -4,15 +4,14 @@ use super::dial::{Dial, Dialled, Unreached};
 use super::health::Health;
 use super::{RemoteError, RemoteOptions};
 use crate::clock::{Clock, RealClock};
-use crate::wire::WireError;
 use crate::wire::auth::{Side, TokenKey};
 use crate::wire::header::{HEADER_BYTES, Header};
 use crate::wire::reply::{Refusal, Reply, Welcome};
 use crate::wire::request::Request;
-use larder_sys::net::{Channel, open_channel, socket};
+use crate::wire::{WireError, local_name};
+use larder_sys::net::{Channel, Stream, Transport, door, open_channel, socket};
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -122,13 +121,17 @@ impl Connector {
         self.channel_of(self.link()?)
     }
 
+    /// A channel in the place of `link`: over a local socket, if the node is found on this host.
     fn channel_of(&self, link: Link) -> Result<Box<dyn Channel>, RemoteError> {
         let fail = |error| RemoteError::Connect {
             address: self.options.address.clone(),
             error,
         };
-        link.stream.set_read_timeout(None).map_err(fail)?;
-        link.stream.set_write_timeout(None).map_err(fail)?;
+        let link = match self.options.transport {
+            Transport::Best => Link::beside(&link, &self.options).unwrap_or(link),
+            Transport::Tcp | Transport::Threads => link,
+        };
+        link.limit(None).map_err(fail)?;
         open_channel(link.stream, self.options.transport).map_err(fail)
     }
 }
@@ -179,7 +182,7 @@ fn is_silence(error: &io::Error) -> bool {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) stream: TcpStream,
+    stream: Stream,
     pub(super) welcome: Welcome,
     address: String,
     next_id: u64,
@@ -199,15 +202,50 @@ enum LinkError {
 impl Link {
     /// Connects, proves the token and takes the node's proof, waiting `wait` for each answer.
     fn open(options: &RemoteOptions, wait: Duration) -> Result<Self, RemoteError> {
-        let address = options.address.clone();
         let fail = |error| RemoteError::Connect {
             address: options.address.clone(),
             error,
         };
-        let stream = socket::connect(&address, wait).map_err(fail)?;
-        let limit = Some(wait);
-        stream.set_read_timeout(limit).map_err(fail)?;
-        stream.set_write_timeout(limit).map_err(fail)?;
+        let stream = socket::connect(&options.address, wait).map_err(fail)?;
+        Self::greet(Stream::Tcp(stream), options, wait)
+    }
+
+    /// As `link`, to the same start of the node, over the local socket where it waits for clients
+    /// of its host; `None` if that is not there.
+    fn beside(link: &Self, options: &RemoteOptions) -> Option<Self> {
+        let Stream::Tcp(stream) = &link.stream else {
+            return None;
+        };
+        let peer = stream.peer_addr().ok()?;
+        let is_here = stream.local_addr().ok()?.ip() == peer.ip();
+        let wait = options.timeout.min(DIAL_WAIT);
+        let incarnation = link.welcome.incarnation;
+        let name = local_name(incarnation, peer.port());
+        let stream = is_here.then(|| door::connect(&name, wait).ok()).flatten()?;
+        let beside = Self::greet(Stream::Local(stream), options, wait).ok()?;
+        (beside.welcome.incarnation == incarnation).then_some(beside)
+    }
+
+    /// Longest wait for an answer, and for room to ask.
+    fn limit(&self, wait: Option<Duration>) -> io::Result<()> {
+        match &self.stream {
+            Stream::Tcp(stream) => {
+                stream.set_read_timeout(wait)?;
+                stream.set_write_timeout(wait)
+            }
+            Stream::Local(stream) => {
+                stream.set_read_timeout(wait)?;
+                stream.set_write_timeout(wait)
+            }
+        }
+    }
+
+    /// Shakes hands over `stream`.
+    fn greet(stream: Stream, options: &RemoteOptions, wait: Duration) -> Result<Self, RemoteError> {
+        let fail = |error| RemoteError::Connect {
+            address: options.address.clone(),
+            error,
+        };
         let nonce = larder_sys::random::secret().map_err(fail)?;
         let mut link = Self {
             stream,
@@ -220,10 +258,11 @@ impl Link {
                 lease_ms: 0,
                 wants_token: false,
             },
-            address,
+            address: options.address.clone(),
             next_id: 1,
             unanswered: 0,
         };
+        link.limit(Some(wait)).map_err(fail)?;
         match link.call("connect", &Request::Hello { nonce })? {
             Reply::Welcome(welcome) => link.welcome = welcome,
             reply => return Err(link.unexpected("connect", &reply)),

@@ -9,16 +9,22 @@
 //! 2. The socket is shut in both directions, and operations in flight complete.
 //! 3. Everything queued comes back in events with an error; whatever is queued later does too.
 
+pub mod door;
 pub mod socket;
+
+pub mod local;
 
 pub mod threads;
 pub mod uring;
 
 use crate::lease::{FillPiece, ReadPiece, Scratch};
+use local::{LocalChannel, Rest};
 use nix::errno::Errno;
 use smallvec::SmallVec;
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::ops::Range;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -113,20 +119,61 @@ pub trait Channel: Send {
 
     /// Ends a wait of `reap` early, from any thread.
     fn waker(&self) -> Waker;
+
+    /// Ends the channel. What the other end can still read of pages that were lent to it, if
+    /// there is any; who drops it before that is read gives the memory up.
+    fn into_rest(self: Box<Self>) -> Option<Rest> {
+        None
+    }
 }
 
 /// Which implementation a channel gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// io_uring where the host allows it, else threads.
+    /// Within a host a local socket; io_uring where the host allows it, else threads.
     Best,
+    /// As the best, over TCP even within a host.
+    Tcp,
     /// A reader and a writer thread per channel.
     Threads,
 }
 
+/// The two kinds of streams that a channel is made of.
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(TcpStream),
+    Local(UnixStream),
+}
+
+impl Read for Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(bytes),
+            Self::Local(stream) => stream.read(bytes),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Local(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The fastest channel over `stream` that `transport` and this host allow.
-pub fn open_channel(stream: TcpStream, transport: Transport) -> std::io::Result<Box<dyn Channel>> {
-    if transport == Transport::Best
+pub fn open_channel(stream: Stream, transport: Transport) -> io::Result<Box<dyn Channel>> {
+    let stream = match stream {
+        Stream::Tcp(stream) => stream,
+        Stream::Local(stream) => return Ok(Box::new(LocalChannel::new(stream)?)),
+    };
+    if transport != Transport::Threads
         && let Ok(ring) = uring::open_ring()
     {
         return Ok(Box::new(uring::UringChannel::new(ring, stream)?));

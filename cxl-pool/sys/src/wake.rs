@@ -1,7 +1,7 @@
 //! The event that ends a wait on a ring from any thread.
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::task::Wake;
 
@@ -17,7 +17,12 @@ impl WakeEvent {
 
     /// For a poll of the ring.
     pub(crate) fn raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
+        self.fd().as_raw_fd()
+    }
+
+    /// For a poll by hand.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     /// Sets the counter back.

@@ -9,6 +9,7 @@ mod content;
 mod hostile;
 mod lent;
 mod limits;
+mod local;
 mod lying;
 mod moves;
 mod mutation;

@@ -1,14 +1,30 @@
 //! Frames by hand, for peers that do not keep to the rules.
 
+use larder_pool::node::Node;
+use larder_pool::sys::net::door::connect;
 use larder_pool::wire::header::{HEADER_BYTES, Header};
 use larder_pool::wire::reply::Reply;
 use larder_pool::wire::request::Request;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// A connection without manners.
-pub(crate) struct Raw(pub(crate) TcpStream);
+pub(crate) struct Raw<S = TcpStream>(pub(crate) S);
+
+impl Raw<UnixStream> {
+    /// To a node of this host, past the handshake.
+    pub(crate) fn beside(node: &Node) -> Self {
+        let name = node.local_name().expect("it listens there");
+        let limit = Duration::from_secs(20);
+        let stream = connect(&name, limit).expect("connects");
+        stream.set_read_timeout(Some(limit)).expect("set");
+        let mut raw = Self(stream);
+        raw.greet();
+        raw
+    }
+}
 
 impl Raw {
     pub(crate) fn connect(address: SocketAddr) -> Self {
@@ -21,9 +37,15 @@ impl Raw {
     /// Past the handshake.
     pub(crate) fn greeted(address: SocketAddr) -> Self {
         let mut raw = Self::connect(address);
-        raw.ask(&Request::Hello { nonce: [1; 32] });
-        assert!(matches!(raw.answer(), Ok(Reply::Welcome(_))));
+        raw.greet();
         raw
+    }
+}
+
+impl<S: Read + Write> Raw<S> {
+    fn greet(&mut self) {
+        self.ask(&Request::Hello { nonce: [1; 32] });
+        assert!(matches!(self.answer(), Ok(Reply::Welcome(_))));
     }
 
     pub(crate) fn ask(&mut self, request: &Request) {
@@ -38,6 +60,11 @@ impl Raw {
 
     /// The next answer without its data; an error when the node has closed.
     pub(crate) fn answer(&mut self) -> io::Result<Reply> {
+        Ok(self.answer_with_data()?.0)
+    }
+
+    /// The next answer with its data.
+    pub(crate) fn answer_with_data(&mut self) -> io::Result<(Reply, Vec<u8>)> {
         let mut head = [0; HEADER_BYTES];
         self.0.read_exact(&mut head)?;
         let header = Header::decode(&head).expect("nodes send good headers");
@@ -45,7 +72,8 @@ impl Raw {
         self.0.read_exact(&mut body)?;
         let mut data = vec![0; header.data as usize];
         self.0.read_exact(&mut data)?;
-        Ok(Reply::decode(&header, &body).expect("nodes send good bodies"))
+        let reply = Reply::decode(&header, &body).expect("nodes send good bodies");
+        Ok((reply, data))
     }
 
     /// Whether the node closes, whatever it says before.

@@ -34,9 +34,10 @@ pub(crate) fn remote(node: &Node) -> RemoteOptions {
     RemoteOptions::new(node.address().to_string())
 }
 
-/// Both transports, one after the other.
+/// Every transport, one after the other.
 pub(crate) fn each_transport(check: impl Fn(Transport)) {
     check(Transport::Best);
+    check(Transport::Tcp);
     check(Transport::Threads);
 }
 

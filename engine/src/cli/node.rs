@@ -7,6 +7,7 @@ use super::tier::{TierSpec, parse_address, parse_tier};
 use crate::session::LowerTier;
 use larder_pool::node::{Exposure, Node, NodeOptions};
 use larder_pool::sys::limits::available_bytes;
+use larder_pool::sys::net::Transport;
 use larder_pool::sys::signals::StopSignals;
 use std::io::Write;
 use std::net::ToSocketAddrs;
@@ -66,6 +67,9 @@ pub(super) fn resolve(options: &NodeArgs) -> Result<NodeOptions, CliError> {
     node.token = token;
     if options.insecure {
         node.exposure = Exposure::Anybody;
+    }
+    if options.tcp_only {
+        node.transport = Transport::Tcp;
     }
     Ok(node)
 }

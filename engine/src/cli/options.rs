@@ -299,6 +299,9 @@ pub(super) struct NodeArgs {
     /// Without a token, serve whoever reaches the address
     #[arg(long, conflicts_with = "token_file")]
     pub(super) insecure: bool,
+    /// Clients of this host come over TCP too, not over a local socket that spares them copies
+    #[arg(long)]
+    pub(super) tcp_only: bool,
     /// File with a section [node] whose keys are the long options here; what is typed goes first
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,

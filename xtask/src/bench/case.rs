@@ -8,6 +8,8 @@ use clap::ValueEnum;
 pub(super) enum From {
     File,
     Node,
+    /// As another host would, over TCP.
+    NodeOverTcp,
     NodeAndSpill,
 }
 
@@ -86,6 +88,7 @@ pub(super) const CASES: &[Case] = &[
     dense("dense, half, file", 0.5, From::File, "0.92"),
     dense("dense, quarter, file", 0.25, From::File, "0.92"),
     dense("dense, half, node", 0.5, From::Node, "0.85"),
+    dense("dense, half, node over TCP", 0.5, From::NodeOverTcp, "0.85"),
     dense(
         "dense, half, node and spill",
         0.5,

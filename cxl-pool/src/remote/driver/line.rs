@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::remote::dial::{DIAL_FIRST_NS, DIAL_MOST_NS, Dial};
 use crate::remote::health::{Health, Standing};
 use larder_sys::io::Errno;
+use larder_sys::net::local::NAME as LOCAL;
 use larder_sys::net::{Channel, Event, Message, Targets};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -19,6 +20,10 @@ use std::time::Duration;
 /// Tries to reach a node that answers others, before this connection counts as lost; some ten
 /// seconds.
 const TRIES: u32 = 9;
+
+/// Windows of a connection within this host, where the sender does not touch the bytes. Measured:
+/// four bring a tenth more than one.
+const LOCAL_WINDOWS: usize = 4;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +102,24 @@ impl Line {
         self.role
     }
 
+    /// `bytes` of a window; more where pages are not copied on the way, so no cache has to hold
+    /// them.
+    pub(super) fn window(&self, bytes: usize) -> usize {
+        if self.channel_name() == Some(LOCAL) {
+            bytes * LOCAL_WINDOWS
+        } else {
+            bytes
+        }
+    }
+
+    fn channel_name(&self) -> Option<&'static str> {
+        self.channel.as_ref().map(|channel| channel.name())
+    }
+
     pub(super) fn name(&self) -> &'static str {
-        match self.channel.as_ref().map(|channel| channel.name()) {
+        match self.channel_name() {
             Some("io_uring") => "tcp on io_uring",
+            Some(LOCAL) => LOCAL,
             Some(_) => "tcp on socket threads",
             None => "tcp, not connected yet",
         }

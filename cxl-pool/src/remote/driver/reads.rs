@@ -42,8 +42,8 @@ impl RemoteDriver {
 
     /// Asks for the ranges that the window has room for.
     pub(super) fn ask_ranges(&mut self) {
-        let mut some = Vec::new();
-        while some.len() < CREDITS && self.asked < self.window {
+        let (mut some, window) = (Vec::new(), self.line.window(self.window));
+        while some.len() < CREDITS && self.asked < window {
             let Some(range) = self.ranges.pop_front() else {
                 break;
             };

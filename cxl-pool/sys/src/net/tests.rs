@@ -6,17 +6,25 @@ use crate::mapping::Mapping;
 use crate::space::Space;
 use nix::sys::socket::{getsockopt, sockopt};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 
 const WAIT: Duration = Duration::from_secs(10);
 const LEN: usize = 3 << 20;
 
 fn pair(transport: Transport) -> [Box<dyn Channel>; 2] {
+    if transport == Transport::Best {
+        let (near, far) = UnixStream::pair().expect("a pair");
+        return [near, far].map(|stream| {
+            let stream = Stream::Local(stream);
+            open_channel(stream, transport).expect("open")
+        });
+    }
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = Listener::bind(address).expect("bind");
     let name = listener.address().expect("bound").to_string();
     let near = connect(&name, WAIT).expect("connect");
     let (far, _) = listener.accept().expect("accept");
-    [near, far].map(|stream| open_channel(stream, transport).expect("open"))
+    [near, far].map(|stream| open_channel(Stream::Tcp(stream), transport).expect("open"))
 }
 
 /// A default that paces (BBR) would cost a sender on this host a third of its time.
@@ -35,8 +43,9 @@ fn a_connection_within_this_host_is_not_paced() {
 
 fn each(check: impl Fn(Transport)) {
     check(Transport::Threads);
+    check(Transport::Best);
     if uring::open_ring().is_ok() {
-        check(Transport::Best);
+        check(Transport::Tcp);
     } else {
         println!("skipped: io_uring refused here");
     }
@@ -116,7 +125,7 @@ fn bytes_go_from_extent_to_extent_in_order() {
 #[test]
 fn a_shut_channel_gives_everything_back_and_takes_no_more() {
     each(|transport| {
-        let [mut near, _far] = pair(transport);
+        let [mut near, far] = pair(transport);
         let object = Arc::new(scratch());
         for tag in 0..20 {
             let data = Outgoing::Object(Arc::clone(&object), 0..LEN);
@@ -142,13 +151,73 @@ fn a_shut_channel_gives_everything_back_and_takes_no_more() {
                 break;
             }
         }
-        assert_eq!(Arc::strong_count(&object), 1);
+        // Pages that the other end could still read are let go when it ends.
+        drop(far);
         near.send(21, Message::from_iter([Outgoing::Owned(vec![1])]));
         let Event::Sent { outcome, .. } = next(near.as_mut(), &mut events) else {
             unreachable!("only a send was queued");
         };
         assert!(outcome.is_err());
+        assert!(near.into_rest().is_none());
+        assert_eq!(Arc::strong_count(&object), 1);
     });
+}
+
+#[test]
+fn what_was_lent_is_pinned_until_it_has_been_read() {
+    let [mut near, mut far] = pair(Transport::Best);
+    let mut object = scratch();
+    object.bytes_mut().fill(7);
+    let object = Arc::new(object);
+    let lend = || Message::from_iter([Outgoing::Object(Arc::clone(&object), 0..256 << 10)]);
+    let mut events = Vec::new();
+    near.send(0, lend());
+    for _ in 0..3 {
+        near.reap(&mut events, Duration::from_millis(1));
+    }
+    assert!(events.is_empty(), "it is with the kernel, and not read");
+    let read = |far: &mut Box<dyn Channel>| {
+        far.receive(Targets::from_iter([Incoming::Owned(vec![0; 256 << 10])]));
+        match next(far.as_mut(), &mut Vec::new()) {
+            Event::Received { targets, outcome } => (targets[0].bytes().to_vec(), outcome),
+            Event::Sent { .. } => unreachable!("nothing is sent there"),
+        }
+    };
+    let (bytes, outcome) = read(&mut far);
+    assert!(outcome.is_ok() && bytes.iter().all(|&byte| byte == 7));
+    let sent = next(near.as_mut(), &mut events);
+    assert!(matches!(
+        sent,
+        Event::Sent {
+            tag: 0,
+            outcome: Ok(())
+        }
+    ));
+    assert_eq!(Arc::strong_count(&object), 1);
+
+    near.send(1, lend());
+    near.flush();
+    let rest = near.into_rest().expect("nobody has read it");
+    assert!(!rest.is_read() && Arc::strong_count(&object) == 2);
+    let (bytes, outcome) = read(&mut far);
+    assert!(outcome.is_ok() && bytes.iter().all(|&byte| byte == 7));
+    assert!(rest.is_read());
+    drop(rest);
+    assert_eq!(Arc::strong_count(&object), 1);
+}
+
+#[test]
+fn memory_that_can_still_be_read_is_given_up_rather_than_reused() {
+    let [mut near, far] = pair(Transport::Best);
+    let object = Arc::new(scratch());
+    near.send(
+        0,
+        Message::from_iter([Outgoing::Object(Arc::clone(&object), 0..LEN)]),
+    );
+    near.flush();
+    drop(near);
+    assert_eq!(Arc::strong_count(&object), 2);
+    drop(far);
 }
 
 #[test]
