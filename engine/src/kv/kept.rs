@@ -80,16 +80,24 @@ impl KvIndex {
         true
     }
 
-    /// Everything, for the index of the spill folder.
+    /// Keeps the blocks of a text. Its last one goes first: without those before it, it is of no
+    /// use.
+    pub fn keep(&mut self, text: impl DoubleEndedIterator<Item = (KvKey, Vec<KeptRecord>)>) {
+        for (key, records) in text.rev() {
+            self.put(key, records);
+        }
+    }
+
+    /// Everything, for the index of the spill folder: what was used longest ago comes first.
     pub fn into_kept(self) -> Vec<Kept> {
-        let blocks = self.blocks.into_iter();
-        blocks
-            .map(|(key, (_, records))| Kept {
-                key,
-                tokens: SLICE_TOKENS as u32,
-                records,
-            })
-            .collect()
+        let mut blocks: Vec<_> = self.blocks.into_iter().collect();
+        blocks.sort_unstable_by_key(|(_, (time, _))| *time);
+        let kept = blocks.into_iter().map(|(key, (_, records))| Kept {
+            key,
+            tokens: SLICE_TOKENS as u32,
+            records,
+        });
+        kept.collect()
     }
 }
 
@@ -120,5 +128,23 @@ mod tests {
         index.put([1; 16], first);
         assert!(index.drop_oldest());
         assert!(!index.has(&[2; 16]) && index.has(&[1; 16]) && index.len() == 2);
+    }
+
+    #[test]
+    fn a_text_goes_from_its_end_in_a_later_session_too() {
+        let mut index = KvIndex::default();
+        for text in [10..13, 20..22] {
+            index.keep(text.map(|name: u8| ([name; 16], Vec::new())));
+        }
+        let mut left = Vec::new();
+        while !index.is_empty() {
+            let kept = index.into_kept();
+            left.push(kept.iter().map(|block| block.key[0]).collect::<Vec<_>>());
+            index = KvIndex::new(kept);
+            assert!(index.drop_oldest());
+        }
+        assert_eq!(left[0], [12, 11, 10, 21, 20]);
+        assert_eq!(left[4], [20]);
+        assert_eq!(left.len(), 5);
     }
 }

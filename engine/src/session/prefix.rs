@@ -90,9 +90,7 @@ impl Session {
             // Nobody should wait for what may never be asked for.
             let bytes = self.home_rates[spill.home] * KEEP_SECONDS;
             let parked = sequence.park(spill.home, names.len(), bytes as u64);
-            for (name, records) in names.iter().zip(parked) {
-                spill.index.put(*name, records);
-            }
+            spill.index.keep(names.iter().copied().zip(parked));
         }
     }
 
