@@ -108,7 +108,7 @@ pub(super) fn make(
     figures: &FigureStore,
 ) -> Result<PlanReport, SessionError> {
     let probes = Probes::begin(session)?;
-    let bounds = path_bounds(&session.inward(), &probes.before, &[]);
+    let bounds = path_bounds(&session.inward(), &probes.before, &probes.after);
     let measured = if probes.before.is_empty() {
         None
     } else {

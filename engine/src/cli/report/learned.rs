@@ -4,7 +4,7 @@
 use crate::bound::curve::MissCurve;
 use crate::bound::replay::Record;
 use crate::bound::step::StepTime;
-use crate::bound::{Bandwidth, PathBound};
+use crate::bound::{Bandwidth, PathBound, at_once};
 use crate::cli::pressure::PressureReport;
 use crate::figures::{FigureStore, Figures};
 use crate::session::{Forecast, Generated, Session};
@@ -73,8 +73,9 @@ pub(in crate::cli) fn step_time(
 ) -> StepTime {
     let longest = |bytes: &[f64]| {
         let each = bytes.iter().zip(paths);
-        let times = each.map(|(bytes, path)| bytes / path.bandwidth.bytes_per_s);
-        times.fold(0.0, f64::max)
+        let times = each.map(|(bytes, path)| bytes / path.alone);
+        let all: f64 = bytes.iter().sum();
+        times.fold(all / at_once(paths), f64::max)
     };
     StepTime {
         ahead: longest(&forecast.streamed),
