@@ -127,7 +127,8 @@ pub(super) fn make(
         .map(|figures| ExpertMisses::of(figures, &forecast));
     let missed = misses.as_ref().map_or(0.0, |misses| misses.share);
     let read = step.read_bytes(horizon / 2);
-    let time = step_time(&forecast, missed, &bounds, read, memory);
+    let load = probes.before.load.unwrap_or(0.0);
+    let time = step_time(&forecast, missed, (&bounds, load), read, memory);
     let seconds = time.seconds();
     let paths = bounds.iter().enumerate().map(|(at, path)| PathPlan {
         name: path.name.clone(),

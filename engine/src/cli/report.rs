@@ -31,8 +31,6 @@ const FIRST_SLOWER: f64 = 1.25;
 /// Probes of one run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Probes {
-    /// Of the origin, when the blocks of the probe were read first.
-    first: Option<f64>,
     /// Of the paths into the fast tier; empty where nothing was probed.
     pub(super) before: Carried,
     pub(super) after: Carried,
@@ -45,7 +43,6 @@ impl Probes {
     pub(super) fn begin(session: &mut Session) -> Result<Self, SessionError> {
         let mut probes = Self::default();
         if session.manifest().weight_bytes() >= PROBED_BYTES {
-            probes.first = Some(session.probe_first_read()?);
             probes.before = session.probe_paths(Sample::Before)?;
             session.check_tiers(&probes.before)?;
         }
@@ -61,7 +58,10 @@ impl Probes {
             .take(session.origins())
             .flatten()
             .sum();
-        let first = self.first.filter(|first| first * FIRST_SLOWER < again)?;
+        let first = self
+            .before
+            .first
+            .filter(|first| first * FIRST_SLOWER < again)?;
         Some(format!(
             "the model came at {} when it was read first and at {} again: something below the file \
              keeps it, and speeds are expected of what was read before",

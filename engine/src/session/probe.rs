@@ -11,6 +11,7 @@
 //! read before; how the first read went is told apart. Nothing of ours keeps them: reads go around
 //! the page cache.
 
+mod load;
 mod marks;
 mod reader;
 
@@ -19,11 +20,10 @@ use larder_pool::sys::lease::ReadLease;
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
 use larder_pool::units::BlockId;
-use marks::{Brought, rate, rates_at_once};
-use reader::Reader;
+use load::Load;
+use marks::{rate, rates_at_once};
+use reader::{Reader, Way};
 use std::collections::HashSet;
-use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const PASS_BYTES: u64 = 64 << 20;
@@ -55,6 +55,10 @@ pub struct Carried {
     pub alone: Vec<Option<f64>>,
     /// Of each while the others were read too; `None` where there is no other, or a limit.
     pub at_once: Vec<Option<f64>>,
+    /// Of the origin, when the blocks of the probe were read first.
+    pub first: Option<f64>,
+    /// Share of the host's processors that was busy meanwhile.
+    pub load: Option<f64>,
 }
 
 impl Carried {
@@ -69,61 +73,45 @@ impl Carried {
     }
 }
 
-/// A path, and the blocks that a probe reads over it.
-struct Way {
-    /// Number of the home; `None` of the origin.
-    home: Option<usize>,
-    blocks: Vec<BlockId>,
-    /// Of those, what was brought home for the probe.
-    added: Vec<BlockId>,
-}
-
 impl Session {
-    /// Bytes per second at which the origin brings blocks that a later [`Self::probe_paths`] will
-    /// read again. Every weight leaves the arena.
-    pub fn probe_first_read(&mut self) -> Result<f64, MoveError> {
-        let blocks = self.probe_blocks(Sample::Before);
-        self.stream(&blocks, None)
-    }
-
     /// What every path into the fast tier carries. Every weight leaves the arena.
     pub fn probe_paths(&mut self, sample: Sample) -> Result<Carried, SessionError> {
+        let inward = self.inward();
         let blocks = self.probe_blocks(sample);
+        let mut load = Load::default();
+        let is_new = sample == Sample::Before;
+        let first = is_new.then(|| load.during(|| self.stream(&blocks, None)));
+        let first = first.transpose()?;
         // Replicas are read from at once.
-        let each = self.stream(&blocks, None)? / self.origins as f64;
+        let each = load.during(|| self.stream(&blocks, None))? / self.origins as f64;
         let mut alone = vec![Some(each); self.origins];
         let mut ways = Vec::new();
-        let inward = self.inward();
-        if inward
-            .iter()
-            .take(self.origins)
-            .all(|path| path.limit.is_none())
-        {
-            ways.push(Way {
-                home: None,
-                blocks,
-                added: Vec::new(),
-            });
+        let mut origins = inward.iter().take(self.origins);
+        if origins.all(|path| path.limit.is_none()) {
+            ways.push(Way::new(None, blocks));
         }
         for path in inward.iter().skip(self.origins) {
-            // Of a node that is not there nothing can be measured.
-            let home = self.home_of(path);
-            let measured = home.filter(|&n| path.limit.is_none() && self.homes.answers(n));
-            let Some(n) = measured else {
-                alone.push(None);
-                continue;
-            };
-            let way = self.furnish(n, sample)?;
-            let is_there = !way.blocks.is_empty();
-            let rate = is_there.then(|| self.stream(&way.blocks, Some(n)));
+            let way = self.furnish(path, sample)?;
+            let rate = way.as_ref().map(|way| self.stream(&way.blocks, way.home));
             alone.push(rate.transpose()?);
-            ways.extend(is_there.then_some(way));
+            ways.extend(way);
         }
-        let at_once = self.probe_at_once(&mut ways, &inward)?;
+        let at_once = match ways.len() {
+            0 | 1 => Vec::new(),
+            _ => {
+                load = Load::default();
+                self.probe_at_once(&mut ways, &inward, &mut load)?
+            }
+        };
         for block in ways.into_iter().flat_map(|way| way.added) {
             self.homes.free(block);
         }
-        Ok(Carried { alone, at_once })
+        Ok(Carried {
+            alone,
+            at_once,
+            first,
+            load: load.share(),
+        })
     }
 
     /// The home that `path` leads from.
@@ -137,78 +125,37 @@ impl Session {
         &mut self,
         ways: &mut [Way],
         inward: &[Inward],
+        load: &mut Load,
     ) -> Result<Vec<Option<f64>>, SessionError> {
-        let mut rates = vec![None; inward.len()];
-        if ways.len() < 2 {
-            return Ok(rates);
-        }
         // A block can only come from one place at a time.
-        let homed: HashSet<BlockId> = ways
-            .iter()
-            .filter(|way| way.home.is_some())
-            .flat_map(|way| way.blocks.iter().copied())
-            .collect();
-        for way in ways.iter_mut().filter(|way| way.home.is_none()) {
+        let (origins, homes): (Vec<_>, Vec<_>) =
+            ways.iter_mut().partition(|way| way.home.is_none());
+        let homed = homes.iter().flat_map(|way| way.blocks.iter().copied());
+        let homed: HashSet<BlockId> = homed.collect();
+        for way in origins {
             way.blocks.retain(|block| !homed.contains(block));
         }
         self.stager.clear()?;
-        let brought = self.read_at_once(ways)?;
+        let brought = load.during(|| self.reader(ways.len()).read_at_once(ways))?;
         for (way, brought) in ways.iter().zip(&brought) {
-            let read = brought.marks.last().map_or(0, |mark| mark.bytes);
-            self.note_probed(way.home, read);
+            self.note_probed(way.home, brought.bytes());
         }
-        let Some(found) = rates_at_once(&brought) else {
-            return Ok(rates);
-        };
-        for (way, rate) in ways.iter().zip(found) {
+        let mut rates = vec![None; inward.len()];
+        for (way, rate) in ways
+            .iter()
+            .zip(rates_at_once(&brought).into_iter().flatten())
+        {
             match way.home {
                 None => rates[..self.origins].fill(Some(rate / self.origins as f64)),
-                Some(n) => {
-                    let place = inward.iter().position(|path| self.home_of(path) == Some(n));
+                Some(_) => {
+                    let place = inward
+                        .iter()
+                        .position(|path| self.home_of(path) == way.home);
                     rates[place.expect("its path was measured alone")] = Some(rate);
                 }
             }
         }
         Ok(rates)
-    }
-
-    /// Reads all `ways` at once, over and over, until the fastest has made its passes or their time
-    /// is up.
-    fn read_at_once(&self, ways: &[Way]) -> Result<Vec<Brought>, SessionError> {
-        let reader = self.reader(ways.len());
-        let is_over = AtomicBool::new(false);
-        let read = |way: &Way| {
-            let bytes: u64 = way.blocks.iter().map(|&b| reader.supply.bytes(b)).sum();
-            let rounds = (PASS_BYTES * u64::from(PASSES)) as f64 / bytes.max(1) as f64;
-            let most = (way.blocks.len() as f64 * rounds).ceil() as usize;
-            let brought = reader.read(way.home.is_some(), |asked, at| {
-                let is_last = asked >= most || at >= PASS_TIME * PASSES;
-                if is_last || is_over.load(Ordering::Relaxed) {
-                    return None;
-                }
-                way.blocks.get(asked % way.blocks.len().max(1)).copied()
-            });
-            // Whatever ended it, the others need not go on alone.
-            is_over.store(true, Ordering::Relaxed);
-            brought.map_err(SessionError::from)
-        };
-        let (first, others) = ways.split_first().expect("two paths at least");
-        std::thread::scope(|scope| {
-            let mut started = Vec::new();
-            for way in others {
-                let thread = std::thread::Builder::new().name("larder-probe".to_owned());
-                let thread = thread.spawn_scoped(scope, || read(way)).map_err(|error| {
-                    is_over.store(true, Ordering::Relaxed);
-                    SessionError::Threads(error)
-                });
-                started.push(thread?);
-            }
-            let mut brought = vec![read(first)?];
-            for thread in started {
-                brought.push(thread.join().unwrap_or_else(|panic| resume_unwind(panic))?);
-            }
-            Ok(brought)
-        })
     }
 
     fn reader(&self, count: usize) -> Reader<'_> {
@@ -249,8 +196,12 @@ impl Session {
         spread(blocks, count, sample)
     }
 
-    /// Blocks that are at home `n`; as many as a pass reads, brought there first if need be.
-    fn furnish(&mut self, n: usize, sample: Sample) -> Result<Way, MoveError> {
+    /// Blocks for a path from a home, as many as a pass reads, brought there first if need be.
+    /// `None` of what a limit says enough of, or a node that is not there, or has no room.
+    fn furnish(&mut self, path: &Inward, sample: Sample) -> Result<Option<Way>, MoveError> {
+        let home = self.home_of(path);
+        let measured = home.filter(|&n| path.limit.is_none() && self.homes.answers(n));
+        let Some(n) = measured else { return Ok(None) };
         self.stager.clear()?;
         let held: Vec<BlockId> = self
             .all_blocks()
@@ -275,11 +226,11 @@ impl Session {
             added.push(block);
         }
         blocks.extend(&added);
-        Ok(Way {
-            home: Some(n),
-            blocks,
+        let is_there = !blocks.is_empty();
+        Ok(is_there.then_some(Way {
             added,
-        })
+            ..Way::new(Some(n), blocks)
+        }))
     }
 
     /// Reads a block from the origin and writes it to home `n`; `false` if there is no room.
@@ -313,8 +264,7 @@ impl Session {
         let longest = PASS_TIME * self.probe_passes();
         let in_time = |asked: usize, at| blocks.get(asked).copied().filter(|_| at < longest);
         let brought = self.reader(1).read(n.is_some(), in_time)?;
-        let read = brought.marks.last().map_or(0, |mark| mark.bytes);
-        self.note_probed(n, read);
+        self.note_probed(n, brought.bytes());
         Ok(rate(&brought.marks))
     }
 
@@ -396,6 +346,7 @@ mod tests {
         let carried = Carried {
             alone: vec![Some(3.0), Some(5.0), None],
             at_once: vec![Some(2.0), None, None],
+            ..Carried::default()
         };
         let rates: Vec<_> = (0..4).map(|n| carried.of(n)).collect();
         assert_eq!(rates, [Some(2.0), Some(5.0), None, None]);

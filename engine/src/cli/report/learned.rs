@@ -63,11 +63,12 @@ fn figures_of(session: &Session, prompt: usize, made: &Generated) -> Option<Figu
     })
 }
 
-/// Time of a step that reads `read` bytes of memory, and misses a share of the experts it picks.
+/// Time of a step that reads `read` bytes of memory, and misses a share of the experts it picks; a
+/// share of the host's processors, `load`, is busy while something comes over `paths`.
 pub(in crate::cli) fn step_time(
     forecast: &Forecast,
     missed: f64,
-    paths: &[PathBound],
+    (paths, load): (&[PathBound], f64),
     read: u64,
     memory: Bandwidth,
 ) -> StepTime {
@@ -81,5 +82,6 @@ pub(in crate::cli) fn step_time(
         ahead: longest(&forecast.streamed),
         late: longest(&forecast.picked) * missed,
         computing: read as f64 / memory.bytes_per_s,
+        load,
     }
 }

@@ -25,6 +25,12 @@ pub(super) struct Brought {
     pub(super) full_until: Duration,
 }
 
+impl Brought {
+    pub(super) fn bytes(&self) -> u64 {
+        self.marks.last().map_or(0, |mark| mark.bytes)
+    }
+}
+
 /// Bytes per second of the middle passes. The link runs full from when the first block is home to
 /// the last one: what it took to start is left out.
 pub(super) fn rate(marks: &[Mark]) -> f64 {
