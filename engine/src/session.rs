@@ -20,7 +20,7 @@ mod forecast;
 pub use forecast::Forecast;
 pub use generate::{GenerateOptions, Generated, PathUse, StopReason};
 pub use nodes::{NodeLink, Nodes, NodesError, SCHEME, connect, no_model};
-pub use probe::{Carried, Sample};
+pub use probe::{Carried, MemorySpeed, Sample};
 pub use resolve::{LowerTier, Resolved, SessionOptions, resolve};
 pub use warm::Warmed;
 

@@ -114,7 +114,8 @@ pub(super) fn make(
     } else {
         session.probe_memory_cold()?
     };
-    let memory = Bandwidth::memory(measured);
+    let memory = Bandwidth::memory(measured.map(|speed| speed.best));
+    let usual = measured.map_or(memory.bytes_per_s, |speed| speed.usual);
     let context = session.resolved().context;
     let horizon = HORIZON.min(context) as u64;
     let forecast = session.forecast(horizon as usize / 2);
@@ -128,7 +129,7 @@ pub(super) fn make(
     let missed = misses.as_ref().map_or(0.0, |misses| misses.share);
     let read = step.read_bytes(horizon / 2);
     let load = probes.before.load.unwrap_or(0.0);
-    let time = step_time(&forecast, missed, (&bounds, load), read, memory);
+    let time = step_time(&forecast, missed, (&bounds, load), (read, usual));
     let seconds = time.seconds();
     let paths = bounds.iter().enumerate().map(|(at, path)| PathPlan {
         name: path.name.clone(),

@@ -73,7 +73,7 @@ impl Probes {
     /// Of the same paths, and of the memory, behind a run that took `ran`.
     pub(super) fn end(&mut self, session: &mut Session, ran: Duration) -> Result<(), SessionError> {
         if !self.before.is_empty() && ran >= PROBED_TIME {
-            self.memory = session.probe_memory();
+            self.memory = session.probe_memory().map(|speed| speed.best);
             self.after = session.probe_paths(Sample::Behind)?;
         }
         Ok(())

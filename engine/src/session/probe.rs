@@ -13,10 +13,12 @@
 
 mod load;
 mod marks;
+mod memory;
 mod reader;
 
+pub use memory::MemorySpeed;
+
 use crate::session::{Inward, Session, SessionError};
-use larder_pool::sys::lease::ReadLease;
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
 use larder_pool::units::BlockId;
@@ -32,11 +34,6 @@ const PASSES: u32 = 4;
 const AREA_BYTES: u64 = 32 << 20;
 /// A home that is slow to write is probed on what it took until then.
 const FURNISH_TIME: Duration = Duration::from_millis(500);
-/// Bytes of resident blocks that a probe of the memory reads.
-const MEMORY_BYTES: u64 = 256 << 20;
-/// Times that memory is probed by a process that has done nothing yet: its first tens of
-/// milliseconds read slower than a run does.
-const COLD_PROBES: usize = 5;
 
 /// Which blocks a probe of the origin reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,54 +263,6 @@ impl Session {
         let brought = self.reader(1).read(n.is_some(), in_time)?;
         self.note_probed(n, brought.bytes());
         Ok(rate(&brought.marks))
-    }
-
-    /// As [`Self::probe_memory`] before anything is resident: blocks come from the origin for it,
-    /// and leave.
-    pub fn probe_memory_cold(&mut self) -> Result<Option<f64>, MoveError> {
-        self.stager.clear()?;
-        let (mut asked, mut bytes) = (Vec::new(), 0);
-        for block in self.all_blocks() {
-            let supply = self.stager.supply();
-            let size = supply.bytes(block);
-            let extent = (bytes + size <= MEMORY_BYTES)
-                .then(|| self.space.alloc_low(size))
-                .flatten();
-            let Some(extent) = extent else { break };
-            let due = asked.len() as u64;
-            supply.fetch_origin(block, Class::Prefetch, due, extent);
-            bytes += size;
-            asked.push(block);
-        }
-        for &block in &asked {
-            drop(self.mover.wait(slot_of(block))?);
-        }
-        let rates = (0..COLD_PROBES).filter_map(|_| self.probe_memory());
-        let rate = rates.reduce(f64::max);
-        for block in asked {
-            self.probed[0] += self.reader(1).take(block)?;
-        }
-        Ok(rate)
-    }
-
-    /// Bytes per second at which the backend reads the blocks that are resident now; `None` if
-    /// they are too few to tell.
-    pub fn probe_memory(&mut self) -> Option<f64> {
-        let (mut bytes, mut leases) = (0, Vec::<ReadLease>::new());
-        for (index, block) in self.manifest.blocks.iter().enumerate() {
-            if bytes >= MEMORY_BYTES {
-                break;
-            }
-            if let Some(lease) = self.table.pin(slot_of(BlockId::new(index as u32))) {
-                bytes += block.spec.data_bytes();
-                leases.push(lease);
-            }
-        }
-        if bytes < AREA_BYTES {
-            None
-        } else {
-            Some(self.backend.read_probe(&leases))
-        }
     }
 }
 

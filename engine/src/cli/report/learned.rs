@@ -3,8 +3,8 @@
 
 use crate::bound::curve::MissCurve;
 use crate::bound::replay::Record;
-use crate::bound::step::StepTime;
-use crate::bound::{Bandwidth, PathBound, at_once};
+use crate::bound::step::{StepTime, computing};
+use crate::bound::{PathBound, at_once};
 use crate::cli::pressure::PressureReport;
 use crate::figures::{FigureStore, Figures};
 use crate::session::{Forecast, Generated, Session};
@@ -63,14 +63,13 @@ fn figures_of(session: &Session, prompt: usize, made: &Generated) -> Option<Figu
     })
 }
 
-/// Time of a step that reads `read` bytes of memory, and misses a share of the experts it picks; a
-/// share of the host's processors, `load`, is busy while something comes over `paths`.
+/// Time of a step that reads `read` bytes of a memory that usually gives `memory` per second, and
+/// misses a share of the experts it picks; a share of the host's processors, `load`, is busy while something comes over `paths`.
 pub(in crate::cli) fn step_time(
     forecast: &Forecast,
     missed: f64,
     (paths, load): (&[PathBound], f64),
-    read: u64,
-    memory: Bandwidth,
+    (read, memory): (u64, f64),
 ) -> StepTime {
     let longest = |bytes: &[f64]| {
         let each = bytes.iter().zip(paths);
@@ -81,7 +80,7 @@ pub(in crate::cli) fn step_time(
     StepTime {
         ahead: longest(&forecast.streamed),
         late: longest(&forecast.picked) * missed,
-        computing: read as f64 / memory.bytes_per_s,
+        computing: computing(read, memory),
         load,
     }
 }
