@@ -11,15 +11,10 @@
 /// (`docs/PERFORMANCE.md`), and less on a machine that others used too.
 const HIDDEN: f64 = 0.65;
 
-/// Share of what a plain read of memory usually gives that a whole step reaches: its products, and
-/// what is between them. As measured in `docs/PERFORMANCE.md` it is 0.9 to 1.0, by weight type.
-const REACHED: f64 = 0.93;
-
-/// Seconds in which the kernels go through `read` bytes of a memory that usually gives `memory` per
-/// second.
-pub fn computing(read: u64, memory: f64) -> f64 {
-    read as f64 / (memory * REACHED)
-}
+/// Share of what a plain read of memory usually gives that a whole step reaches, its products and
+/// what is between them, if no run has told. By weight type it was 0.9 to 1.0 in
+/// `docs/PERFORMANCE.md`.
+pub const REACHED_USUAL: f64 = 0.93;
 
 /// Seconds of a step, each as if there were nothing else.
 #[derive(Clone, Copy, Debug, PartialEq)]

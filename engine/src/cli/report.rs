@@ -15,7 +15,7 @@ use super::warm::WarmReport;
 use super::words::{bound, fast_tier, while_decoding};
 use crate::bound::replay::Record;
 use crate::bound::{Bandwidth, Demand, MEMORY};
-use crate::session::{Carried, Generated, Sample, Session, SessionError};
+use crate::session::{Carried, Generated, MemorySpeed, Sample, Session, SessionError};
 use larder_pool::sys::limits::resident_bytes;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ pub(super) struct Probes {
     /// Of the paths into the fast tier; empty where nothing was probed.
     pub(super) before: Carried,
     pub(super) after: Carried,
-    pub(super) memory: Option<f64>,
+    memory: Option<MemorySpeed>,
 }
 
 impl Probes {
@@ -70,10 +70,15 @@ impl Probes {
         ))
     }
 
+    /// What memory usually gave, in bytes per second.
+    pub(super) fn usual_memory(&self) -> Option<f64> {
+        self.memory.map(|speed| speed.usual)
+    }
+
     /// Of the same paths, and of the memory, behind a run that took `ran`.
     pub(super) fn end(&mut self, session: &mut Session, ran: Duration) -> Result<(), SessionError> {
         if !self.before.is_empty() && ran >= PROBED_TIME {
-            self.memory = session.probe_memory().map(|speed| speed.best);
+            self.memory = session.probe_memory();
             self.after = session.probe_paths(Sample::Behind)?;
         }
         Ok(())
@@ -243,7 +248,7 @@ impl Bounds {
     /// Of `steps` steps behind `first` tokens.
     fn new(session: &Session, first: u64, steps: usize, probes: &Probes) -> Self {
         let paths = path_bounds(&session.inward(), &probes.before, &probes.after);
-        let memory = Bandwidth::memory(probes.memory);
+        let memory = Bandwidth::memory(probes.memory.map(|speed| speed.best));
         let mut step = demand(session);
         let positions = first..first + steps as u64;
         let (lru, optimal) = replay(session, &step, first + steps as u64 / 2, steps);
