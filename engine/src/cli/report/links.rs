@@ -98,6 +98,7 @@ mod tests {
         Carried {
             alone: rates(alone),
             at_once: at_once.map_or_else(Vec::new, rates),
+            ..Carried::default()
         }
     }
 
