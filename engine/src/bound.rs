@@ -163,8 +163,9 @@ impl Demand {
     }
 }
 
-/// Shortest time in which the paths together bring `need` bytes: none brings more than it does alone
-/// and than its tier holds, all together no more than they carry at once, or the best of them alone.
+/// Shortest time in which the paths together bring `need` bytes: none brings more than it does by
+/// itself and than its tier holds, all of them no more than they carry at once, or the best does by
+/// itself.
 pub fn link_seconds(need: f64, paths: &[PathBound]) -> f64 {
     let best = paths.iter().map(|path| path.alone).fold(0.0, f64::max);
     let least = if need > 0.0 {

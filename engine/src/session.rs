@@ -267,8 +267,8 @@ impl Session {
             .collect()
     }
 
-    /// Takes what the paths were measured to carry. Fails if a memory node is slower than a tier that
-    /// has room for everything it would hold, unless it was forced.
+    /// Takes what the paths were measured to carry. Fails if a memory node is slower than a tier
+    /// that has room for everything it would hold, unless it was forced.
     pub fn check_tiers(&mut self, measured: &Carried) -> Result<(), SessionError> {
         for (path, rate) in self.inward().iter().zip(&measured.alone) {
             if let Some((home, rate)) = self.home_of(path).zip(*rate) {

@@ -70,11 +70,6 @@ impl Probes {
         ))
     }
 
-    /// What memory usually gave, in bytes per second.
-    pub(super) fn usual_memory(&self) -> Option<f64> {
-        self.memory.map(|speed| speed.usual)
-    }
-
     /// Of the same paths, and of the memory, behind a run that took `ran`.
     pub(super) fn end(&mut self, session: &mut Session, ran: Duration) -> Result<(), SessionError> {
         if !self.before.is_empty() && ran >= PROBED_TIME {

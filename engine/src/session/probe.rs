@@ -142,15 +142,14 @@ impl Session {
             .iter()
             .zip(rates_at_once(&brought).into_iter().flatten())
         {
-            match way.home {
-                None => rates[..self.origins].fill(Some(rate / self.origins as f64)),
-                Some(_) => {
-                    let place = inward
-                        .iter()
-                        .position(|path| self.home_of(path) == way.home);
-                    rates[place.expect("its path was measured alone")] = Some(rate);
-                }
+            if way.home.is_none() {
+                rates[..self.origins].fill(Some(rate / self.origins as f64));
+                continue;
             }
+            let place = inward
+                .iter()
+                .position(|path| self.home_of(path) == way.home);
+            rates[place.expect("its path was measured alone")] = Some(rate);
         }
         Ok(rates)
     }

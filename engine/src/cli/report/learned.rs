@@ -1,7 +1,7 @@
 //! What a run leaves behind for the next plan of its model, and the time of a step that both are
 //! about.
 
-use super::demand;
+use super::{Probes, demand};
 use crate::bound::curve::MissCurve;
 use crate::bound::replay::Record;
 use crate::bound::step::StepTime;
@@ -27,13 +27,12 @@ pub(in crate::cli) fn expected(figures: &FigureStore, session: &Session) -> Figu
     Figures { misses, ..found }
 }
 
-/// Keeps what a run showed of the model, if it was not disturbed. Memory usually gave `memory`
-/// bytes per second then.
+/// Keeps what a run showed of the model, if it was not disturbed.
 pub(in crate::cli) fn learn(
     figures: &FigureStore,
     session: &Session,
-    (prompt, memory): (usize, Option<f64>),
-    made: &Generated,
+    (prompt, made): (usize, &Generated),
+    probes: &Probes,
 ) {
     let shrunk = PressureReport::of(session).is_some_and(|pressure| pressure.shrunk > 0);
     let is_disturbed = shrunk || session.shaken().is_some() || made.losses > 0;
@@ -49,10 +48,10 @@ pub(in crate::cli) fn learn(
     let learned = Figures {
         runs: 1,
         misses: misses(session, &session.forecast(position), arrived),
-        of_memory: memory.and_then(|memory| {
+        of_memory: probes.memory.and_then(|memory| {
             let read = demand(session).read_bytes(position as u64) as f64;
             let speed = read * made.decode_steps as f64 / made.decode.as_secs_f64();
-            (arrived < BROUGHT * read).then(|| speed / memory)
+            (arrived < BROUGHT * read).then(|| speed / memory.usual)
         }),
     };
     if learned.misses.is_some() || learned.of_memory.is_some() {
@@ -77,8 +76,8 @@ fn misses(session: &Session, forecast: &Forecast, arrived: f64) -> Option<Misses
     Some(Misses { curve, of_lru })
 }
 
-/// Time of a step that reads `read` bytes of memory, `memory` per second, and
-/// misses a share of the experts it picks; a share of the host's processors, `load`, is busy while something comes over `paths`.
+/// Time of a step that reads `read` bytes of memory, `memory` per second, and misses a share of the
+/// experts it picks; of the host's processors the share `load` is busy while something comes.
 pub(in crate::cli) fn step_time(
     forecast: &Forecast,
     missed: f64,
