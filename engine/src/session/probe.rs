@@ -124,14 +124,7 @@ impl Session {
         inward: &[Inward],
         load: &mut Load,
     ) -> Result<Vec<Option<f64>>, SessionError> {
-        // A block can only come from one place at a time.
-        let (origins, homes): (Vec<_>, Vec<_>) =
-            ways.iter_mut().partition(|way| way.home.is_none());
-        let homed = homes.iter().flat_map(|way| way.blocks.iter().copied());
-        let homed: HashSet<BlockId> = homed.collect();
-        for way in origins {
-            way.blocks.retain(|block| !homed.contains(block));
-        }
+        part(ways);
         self.stager.clear()?;
         let brought = load.during(|| self.reader(ways.len()).read_at_once(ways))?;
         for (way, brought) in ways.iter().zip(&brought) {
@@ -265,6 +258,26 @@ impl Session {
     }
 }
 
+/// A block can only come from one place at a time: of those that origin and homes would both read,
+/// the origin gets every second one.
+fn part(ways: &mut [Way]) {
+    let (origins, homes): (Vec<_>, Vec<_>) = ways.iter_mut().partition(|way| way.home.is_none());
+    let homed = homes.iter().flat_map(|way| way.blocks.iter().copied());
+    let homed: HashSet<BlockId> = homed.collect();
+    let mut shared = 0;
+    let mut taken = HashSet::new();
+    for way in origins {
+        way.blocks.retain(|block| {
+            shared += usize::from(homed.contains(block));
+            !homed.contains(block) || shared % 2 == 1
+        });
+        taken.extend(way.blocks.iter().copied());
+    }
+    for way in homes {
+        way.blocks.retain(|block| !taken.contains(block));
+    }
+}
+
 /// `count` of `all`, or all of them, at even distances; samples lie between each other.
 fn spread(all: &[BlockId], count: usize, sample: Sample) -> Vec<BlockId> {
     let count = count.min(all.len());
@@ -287,6 +300,22 @@ mod tests {
             assert_eq!(spread(&all, 100, sample), all);
             assert!(spread(&all, 0, sample).is_empty() && spread(&[], 5, sample).is_empty());
         }
+    }
+
+    #[test]
+    fn no_block_is_read_from_two_places() {
+        let blocks = |ids: &[u32]| ids.iter().map(|&id| BlockId::new(id)).collect::<Vec<_>>();
+        let mut ways = [
+            Way::new(None, blocks(&[1, 2, 3, 4, 5, 6])),
+            Way::new(Some(0), blocks(&[2, 3, 7])),
+            Way::new(Some(1), blocks(&[5, 6])),
+        ];
+        part(&mut ways);
+        let found = ways.map(|way| way.blocks);
+        assert_eq!(
+            found,
+            [blocks(&[1, 2, 4, 5]), blocks(&[3, 7]), blocks(&[6])]
+        );
     }
 
     #[test]
