@@ -181,7 +181,7 @@ pub trait Backend: Send {
     /// Waits until the operation has completed, and takes what it gives back.
     fn finish(&mut self, token: Token) -> Completed;
 
-    /// Bytes per second at which this backend reads the blocks, behind everything enqueued.
+    /// Bytes per second at which this backend reads the blocks once, behind everything enqueued.
     fn read_probe(&mut self, blocks: &[ReadLease]) -> f64;
 
     /// Copies row `row` of a buffer out, behind everything enqueued.

@@ -96,16 +96,12 @@ impl Bandwidth {
 pub struct PathBound {
     /// Such as `origin>dram`.
     pub name: String,
+    /// Beside the other paths, all of them full: on one host they share processors and memory.
     pub bandwidth: Bandwidth,
+    /// While no other is read, in bytes per second.
+    pub alone: f64,
     /// Bytes that its tier can hold; `u64::MAX` where it holds everything.
     pub capacity: u64,
-}
-
-impl PathBound {
-    /// Bytes that the path brings in `seconds`.
-    pub fn bytes_in(&self, seconds: f64) -> f64 {
-        (self.bandwidth.bytes_per_s * seconds).min(self.capacity as f64)
-    }
 }
 
 /// What decode steps read, and what of it cannot be on the fast tier.
@@ -167,15 +163,32 @@ impl Demand {
     }
 }
 
-/// Shortest time in which the paths together bring `need` bytes, each at most what its tier
-/// holds: all run until they are out of bytes.
+/// Shortest time in which the paths together bring `need` bytes: none brings more than it does by
+/// itself and than its tier holds, all of them no more than they carry at once, or the best does by
+/// itself.
 pub fn link_seconds(need: f64, paths: &[PathBound]) -> f64 {
+    let best = paths.iter().map(|path| path.alone).fold(0.0, f64::max);
+    let least = if need > 0.0 {
+        need / at_once(paths).max(best)
+    } else {
+        0.0
+    };
+    seconds_apart(need, paths).max(least)
+}
+
+/// Bytes per second of all paths, all of them full.
+pub fn at_once(paths: &[PathBound]) -> f64 {
+    paths.iter().map(|path| path.bandwidth.bytes_per_s).sum()
+}
+
+/// As if no path knew of the others: all run until they are out of bytes.
+fn seconds_apart(need: f64, paths: &[PathBound]) -> f64 {
     let mut open: Vec<&PathBound> = paths.iter().collect();
-    let dry_at = |path: &PathBound| path.capacity as f64 / path.bandwidth.bytes_per_s;
+    let dry_at = |path: &PathBound| path.capacity as f64 / path.alone;
     open.sort_by(|a, b| dry_at(a).total_cmp(&dry_at(b)));
     let (mut left, mut now) = (need, 0.0);
     while !open.is_empty() {
-        let together: f64 = open.iter().map(|path| path.bandwidth.bytes_per_s).sum();
+        let together: f64 = open.iter().map(|path| path.alone).sum();
         let first_dry = dry_at(open[0]);
         if left <= together * (first_dry - now) {
             return now + left / together;
@@ -207,6 +220,7 @@ mod tests {
                 bytes_per_s,
                 origin: Origin::Measured,
             },
+            alone: bytes_per_s,
             capacity,
         };
         let origin = [path(100.0, u64::MAX)];
@@ -226,14 +240,7 @@ mod tests {
 
     #[test]
     fn paths_share_the_need_as_far_as_their_tiers_hold_it() {
-        let path = |bytes_per_s, capacity| PathBound {
-            name: String::new(),
-            bandwidth: Bandwidth {
-                bytes_per_s,
-                origin: Origin::Measured,
-            },
-            capacity,
-        };
+        let path = |alone, capacity| shared(alone, alone, capacity);
         let both = [path(100.0, u64::MAX), path(300.0, u64::MAX)];
         assert!((link_seconds(800.0, &both) - 2.0).abs() < 1e-9);
         let small = [path(100.0, u64::MAX), path(300.0, 300)];
@@ -241,6 +248,43 @@ mod tests {
         assert!((link_seconds(800.0, &small) - 5.0).abs() < 1e-9);
         assert!(link_seconds(1.0, &[]).is_infinite());
         assert_eq!(link_seconds(0.0, &[]), 0.0);
+    }
+
+    /// A path that carries less beside the others.
+    fn shared(alone: f64, bytes_per_s: f64, capacity: u64) -> PathBound {
+        PathBound {
+            name: String::new(),
+            bandwidth: Bandwidth {
+                bytes_per_s,
+                origin: Origin::Measured,
+            },
+            alone,
+            capacity,
+        }
+    }
+
+    #[test]
+    fn paths_bring_no_more_than_they_carry_at_once() {
+        let both = [
+            shared(300.0, 150.0, u64::MAX),
+            shared(200.0, 190.0, u64::MAX),
+        ];
+        assert!((link_seconds(680.0, &both) - 2.0).abs() < 1e-9);
+        // More at once than the sum of what each does alone changes nothing.
+        let better = [
+            shared(300.0, 320.0, u64::MAX),
+            shared(200.0, 210.0, u64::MAX),
+        ];
+        assert!((link_seconds(1000.0, &better) - 2.0).abs() < 1e-9);
+        // Where they only disturb each other, the best of them could do it alone.
+        let worse = [
+            shared(300.0, 100.0, u64::MAX),
+            shared(200.0, 100.0, u64::MAX),
+        ];
+        assert!((link_seconds(600.0, &worse) - 2.0).abs() < 1e-9);
+        // Once the second is dry, the first goes on by itself, with all that it can.
+        let small = [shared(300.0, 150.0, u64::MAX), shared(200.0, 190.0, 20)];
+        assert!((link_seconds(920.0, &small) - 3.0).abs() < 1e-9);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Figures of earlier runs of a model with experts: what its routers left to be missed.
+//! Figures of earlier runs of a model: what its routers left to be missed, and how much of what
+//! memory gives its steps reached.
 //!
 //! A file per model in the user's cache folder, `larder/figures/HASH.json`, with a version. It
 //! holds no text and no picks. What cannot be read is as good as none, what cannot be written is
@@ -20,12 +21,25 @@ const FILE_MAX: u64 = 64 << 10;
 /// A cache may miss so many times what the least recently used would; above is nonsense.
 const OF_LRU_MAX: f64 = 4.0;
 
+/// A step may reach so much of what a plain read of memory gives; anything else is nonsense.
+const OF_MEMORY: std::ops::RangeInclusive<f64> = 0.1..=2.0;
+
 /// What runs of a model came to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
     /// Runs behind them.
     pub runs: u64,
-    /// Misses of the least recently used in replays of their routing.
+    /// Of a model with experts.
+    pub misses: Option<Misses>,
+    /// What steps that had everything in memory read, as a share of what a plain read of it
+    /// usually gives.
+    pub of_memory: Option<f64>,
+}
+
+/// What is missed of the experts that are picked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Misses {
+    /// Misses of the least recently used in replays of the runs' routing.
     pub curve: MissCurve,
     /// Bytes of experts that came, as a share of what those misses would have brought.
     pub of_lru: f64,
@@ -42,56 +56,90 @@ pub struct FigureStore {
 struct Kept {
     larder_figures: u32,
     runs: u64,
+    /// None of a dense model.
+    #[serde(default)]
     misses: Vec<f64>,
+    #[serde(default)]
     of_lru: f64,
+    of_memory: Option<f64>,
 }
 
 /// What our cache misses where the least recently used misses one, if no run has told: as measured
 /// in `docs/PERFORMANCE.md`, on two models.
 const OF_LRU_USUAL: f64 = 0.87;
 
-impl Figures {
+impl Misses {
     /// Without any run: what is usual where `picked` of `experts` experts of a layer are picked.
     pub fn usual(experts: usize, picked: usize) -> Self {
         Self {
-            runs: 0,
             curve: MissCurve::usual(experts, picked),
             of_lru: OF_LRU_USUAL,
         }
     }
 
     /// Share of the picked bytes that comes anew, with room for `room` of the experts.
-    pub fn missed(&self, room: f64) -> f64 {
+    pub fn of(&self, room: f64) -> f64 {
         (self.curve.at(room) * self.of_lru).min(1.0)
     }
 
-    /// Half of these and half of `later`: the last runs count most.
-    #[must_use]
-    pub fn followed_by(&self, later: &Self) -> Self {
+    fn mixed(&self, later: &Self) -> Self {
         Self {
-            runs: self.runs.saturating_add(later.runs),
             curve: self.curve.mixed(&later.curve),
             of_lru: f64::midpoint(self.of_lru, later.of_lru),
         }
     }
+}
+
+/// Half of each, or the one that there is.
+fn halves<T: Clone>(one: Option<&T>, later: Option<&T>, mix: impl Fn(&T, &T) -> T) -> Option<T> {
+    match (one, later) {
+        (Some(one), Some(later)) => Some(mix(one, later)),
+        (one, later) => later.or(one).cloned(),
+    }
+}
+
+impl Figures {
+    /// Half of these and half of `later`: the last runs count most.
+    #[must_use]
+    pub fn followed_by(&self, later: &Self) -> Self {
+        let middle = |one: &f64, later: &f64| f64::midpoint(*one, *later);
+        Self {
+            runs: self.runs.saturating_add(later.runs),
+            misses: halves(self.misses.as_ref(), later.misses.as_ref(), Misses::mixed),
+            of_memory: halves(self.of_memory.as_ref(), later.of_memory.as_ref(), middle),
+        }
+    }
 
     fn from_kept(kept: &Kept) -> Option<Self> {
-        let makes_sense =
-            kept.larder_figures == VERSION && (0.0..=OF_LRU_MAX).contains(&kept.of_lru);
-        let curve = MissCurve::kept(&kept.misses).filter(|_| makes_sense)?;
-        Some(Self {
+        let makes_sense = kept.larder_figures == VERSION
+            && (0.0..=OF_LRU_MAX).contains(&kept.of_lru)
+            && kept
+                .of_memory
+                .is_none_or(|share| OF_MEMORY.contains(&share));
+        let misses = match kept.misses.as_slice() {
+            [] => None,
+            shares => Some(Misses {
+                curve: MissCurve::kept(shares)?,
+                of_lru: kept.of_lru,
+            }),
+        };
+        makes_sense.then_some(Self {
             runs: kept.runs,
-            curve,
-            of_lru: kept.of_lru,
+            misses,
+            of_memory: kept.of_memory,
         })
     }
 
     fn to_kept(&self) -> Kept {
+        let misses = self.misses.as_ref();
+        let shares = misses.map(|misses| misses.curve.shares().map(rounded).to_vec());
+        let in_range = |share: f64| share.clamp(*OF_MEMORY.start(), *OF_MEMORY.end());
         Kept {
             larder_figures: VERSION,
             runs: self.runs,
-            misses: self.curve.shares().map(rounded).to_vec(),
-            of_lru: rounded(self.of_lru.min(OF_LRU_MAX)),
+            misses: shares.unwrap_or_default(),
+            of_lru: misses.map_or(0.0, |misses| rounded(misses.of_lru.min(OF_LRU_MAX))),
+            of_memory: self.of_memory.map(|share| rounded(in_range(share))),
         }
     }
 }
@@ -161,18 +209,25 @@ fn write(path: &Path, figures: &Figures) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn misses(of_lru: f64) -> Misses {
+        Misses {
+            of_lru,
+            ..Misses::usual(64, 8)
+        }
+    }
+
     fn figures(of_lru: f64) -> Figures {
         Figures {
             runs: 1,
-            curve: MissCurve::usual(64, 8),
-            of_lru,
+            misses: Some(misses(of_lru)),
+            of_memory: None,
         }
     }
 
     #[test]
     fn misses_end_where_everything_has_room() {
-        let figures = figures(1.5);
-        assert_eq!((figures.missed(0.0), figures.missed(1.0)), (1.0, 0.0));
+        let misses = misses(1.5);
+        assert_eq!((misses.of(0.0), misses.of(1.0)), (1.0, 0.0));
     }
 
     #[test]
@@ -180,10 +235,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp folder");
         let path = folder.path().join("not/there/yet.json");
         assert!(read(&path).is_none());
-        let kept = figures(0.9);
+        let kept = Figures {
+            of_memory: Some(0.94),
+            ..figures(0.9)
+        };
         write(&path, &kept).expect("written");
         let found = read(&path).expect("kept");
-        assert_eq!((found.runs, found.of_lru), (1, 0.9));
+        assert_eq!((found.runs, found.of_memory), (1, Some(0.94)));
+        let (found, kept) = (found.misses.expect("kept"), misses(0.9));
+        assert_eq!(found.of_lru, 0.9);
         let shares = found.curve.shares().iter().zip(kept.curve.shares());
         assert!(
             shares
@@ -196,6 +256,8 @@ mod tests {
             ("\"larder_figures\":1", "\"larder_figures\":2"),
             ("\"of_lru\":0.9", "\"of_lru\":-1"),
             ("\"of_lru\":0.9", "\"of_lru\":1e300"),
+            ("\"of_memory\":0.94", "\"of_memory\":0.0"),
+            ("\"of_memory\":0.94", "\"of_memory\":7"),
             ("[1.0,", "["),
             ("[1.0,", "[0.0,"),
             ("}", ""),
@@ -214,7 +276,37 @@ mod tests {
         let both = figures(1.0)
             .followed_by(&figures(0.8))
             .followed_by(&figures(0.5));
-        assert!((both.of_lru - 0.7).abs() < 1e-12);
-        assert_eq!(both.runs, 3);
+        let misses = both.misses.as_ref().expect("of all");
+        assert!((misses.of_lru - 0.7).abs() < 1e-12);
+        assert_eq!((both.runs, both.of_memory), (3, None));
+        // What a run does not tell stays as it was.
+        let dense = |share: f64| Figures {
+            runs: 1,
+            misses: None,
+            of_memory: Some(share),
+        };
+        let both = both.followed_by(&dense(1.0)).followed_by(&dense(0.8));
+        let share = both.of_memory.expect("of the last two");
+        assert!((share - 0.9).abs() < 1e-12);
+        assert_eq!(both.misses.map(|misses| misses.of_lru), Some(0.7));
+    }
+
+    #[test]
+    fn figures_of_a_dense_model_and_of_older_files_are_read() {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let path = folder.path().join("figures.json");
+        let dense = Figures {
+            runs: 2,
+            misses: None,
+            of_memory: Some(0.9),
+        };
+        write(&path, &dense).expect("written");
+        assert_eq!(read(&path), Some(dense));
+        let old = "{\"larder_figures\":1,\"runs\":4,\"misses\":[],\"of_lru\":0.5}";
+        std::fs::write(&path, old).expect("written");
+        assert_eq!(
+            read(&path).map(|found| (found.runs, found.of_memory)),
+            Some((4, None))
+        );
     }
 }

@@ -20,7 +20,7 @@ mod forecast;
 pub use forecast::Forecast;
 pub use generate::{GenerateOptions, Generated, PathUse, StopReason};
 pub use nodes::{NodeLink, Nodes, NodesError, SCHEME, connect, no_model};
-pub use probe::Sample;
+pub use probe::{Carried, MemorySpeed, Sample};
 pub use resolve::{LowerTier, Resolved, SessionOptions, resolve};
 pub use warm::Warmed;
 
@@ -267,17 +267,11 @@ impl Session {
             .collect()
     }
 
-    /// Takes what the paths were measured to carry, in the order of [`Session::inward`]. Fails if
-    /// a memory node is slower than a tier that has room for everything it would hold, unless it
-    /// was forced.
-    pub fn check_tiers(&mut self, measured: &[Option<f64>]) -> Result<(), SessionError> {
-        for (path, rate) in self.inward().iter().zip(measured) {
-            let home = self
-                .homes
-                .list
-                .iter()
-                .position(|home| home.read == path.path);
-            if let Some((home, rate)) = home.zip(*rate) {
+    /// Takes what the paths were measured to carry. Fails if a memory node is slower than a tier
+    /// that has room for everything it would hold, unless it was forced.
+    pub fn check_tiers(&mut self, measured: &Carried) -> Result<(), SessionError> {
+        for (path, rate) in self.inward().iter().zip(&measured.alone) {
+            if let Some((home, rate)) = self.home_of(path).zip(*rate) {
                 self.home_rates[home] = rate;
             }
         }
@@ -301,18 +295,24 @@ impl Session {
         })
     }
 
-    /// Deals the blocks of a packed model out by what the paths were measured to carry.
-    fn rehome(&mut self, measured: &[Option<f64>]) {
-        let origins = measured.iter().take(self.origins).flatten();
+    /// Deals the blocks of a packed model out by what the paths were measured to carry beside each
+    /// other.
+    fn rehome(&mut self, measured: &Carried) {
+        let origins = (0..self.origins).filter_map(|n| measured.of(n));
         let origin: f64 = origins.sum();
         if origin == 0.0 || !self.manifest.is_packed {
             return;
         }
-        // The node of the model would only hold its weights twice.
         let homes = self.homes.list.iter().zip(&self.home_rates);
-        let rates: Vec<f64> = homes
+        let mut rates: Vec<f64> = homes
+            // The node of the model would only hold its weights twice.
             .map(|(home, &rate)| if home.is_origin { 0.0 } else { rate })
             .collect();
+        for (place, path) in self.inward().iter().enumerate().skip(self.origins) {
+            if let Some((home, rate)) = self.home_of(path).zip(measured.of(place)) {
+                rates[home] = rate;
+            }
+        }
         let reserve = self.layout.needs().kv.bytes_for(self.resolved.context);
         let supply = self.stager.supply().clone();
         let supply = supply.with_homes(self.layout.streamed(), origin, &rates, reserve);

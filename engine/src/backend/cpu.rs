@@ -17,9 +17,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Passes of a probe; the best one counts.
-const PROBE_PASSES: usize = 5;
-
 /// Blocks whose products run together at most.
 const BLOCKS_AHEAD: usize = 16;
 
@@ -313,20 +310,16 @@ impl Backend for CpuBackend {
 
     fn read_probe(&mut self, blocks: &[ReadLease]) -> f64 {
         self.run_waiting();
-        let mut rates: Vec<f64> = Vec::with_capacity(PROBE_PASSES);
-        for _ in 0..PROBE_PASSES {
-            let (start, mut bytes, mut sum) = (Instant::now(), 0, 0u64);
-            for lease in blocks {
-                for part in 0..lease.parts() {
-                    let part = self.view.part(lease, part);
-                    sum = sum.wrapping_add(self.kernels.read_probe(part));
-                    bytes += part.len();
-                }
+        let (start, mut bytes, mut sum) = (Instant::now(), 0, 0u64);
+        for lease in blocks {
+            for part in 0..lease.parts() {
+                let part = self.view.part(lease, part);
+                sum = sum.wrapping_add(self.kernels.read_probe(part));
+                bytes += part.len();
             }
-            std::hint::black_box(sum);
-            rates.push(bytes as f64 / start.elapsed().as_secs_f64());
         }
-        rates.into_iter().fold(0.0, f64::max)
+        std::hint::black_box(sum);
+        bytes as f64 / start.elapsed().as_secs_f64()
     }
 
     fn download(&mut self, buf: Buf, row: usize, out: &mut [f32]) {

@@ -7,8 +7,9 @@ use super::report::{Probes, demand, expected, is_estimated, notes, path_bounds, 
 use super::size::{memory, rate, speed};
 use super::table::{Table, print, width};
 use super::words::{bound, fast_tier};
+use crate::bound::step::REACHED_USUAL;
 use crate::bound::{Bandwidth, Demand};
-use crate::figures::{FigureStore, Figures};
+use crate::figures::{FigureStore, Figures, Misses};
 use crate::session::{Forecast, Session, SessionError};
 use serde::Serialize;
 
@@ -50,10 +51,10 @@ struct ExpertMisses {
 }
 
 impl ExpertMisses {
-    fn of(figures: &Figures, forecast: &Forecast) -> Self {
+    fn of(misses: &Misses, runs: u64, forecast: &Forecast) -> Self {
         Self {
-            share: figures.missed(forecast.expert_room),
-            runs: figures.runs,
+            share: misses.of(forecast.expert_room),
+            runs,
         }
     }
 
@@ -108,26 +109,28 @@ pub(super) fn make(
     figures: &FigureStore,
 ) -> Result<PlanReport, SessionError> {
     let probes = Probes::begin(session)?;
-    let bounds = path_bounds(&session.inward(), &probes.before, &[]);
+    let bounds = path_bounds(&session.inward(), &probes.before, &probes.after);
     let measured = if probes.before.is_empty() {
         None
     } else {
         session.probe_memory_cold()?
     };
-    let memory = Bandwidth::memory(measured);
+    let memory = Bandwidth::memory(measured.map(|speed| speed.best));
+    let usual = measured.map_or(memory.bytes_per_s, |speed| speed.usual);
     let context = session.resolved().context;
     let horizon = HORIZON.min(context) as u64;
     let forecast = session.forecast(horizon as usize / 2);
     let mut step = demand(session);
     let figures = expected(figures, session);
-    step.missed_bytes = missed_bytes(session, &step, figures.as_ref());
+    step.missed_bytes = missed_bytes(session, &step, &figures);
     let (bound_tok_s, bound_by) = step.bound(0..horizon, &bounds, memory);
-    let misses = figures
-        .as_ref()
-        .map(|figures| ExpertMisses::of(figures, &forecast));
+    let misses = figures.misses.as_ref();
+    let misses = misses.map(|misses| ExpertMisses::of(misses, figures.runs, &forecast));
     let missed = misses.as_ref().map_or(0.0, |misses| misses.share);
     let read = step.read_bytes(horizon / 2);
-    let time = step_time(&forecast, missed, &bounds, read, memory);
+    let reached = figures.of_memory.unwrap_or(REACHED_USUAL);
+    let load = probes.before.load.unwrap_or(0.0);
+    let time = step_time(&forecast, missed, (&bounds, load), (read, usual * reached));
     let seconds = time.seconds();
     let paths = bounds.iter().enumerate().map(|(at, path)| PathPlan {
         name: path.name.clone(),
@@ -231,13 +234,13 @@ impl TierPlan {
 
 /// Experts that a step misses in a cache of the least recently used that has all that dense parts
 /// and KV leave of the budget.
-fn missed_bytes(session: &Session, step: &Demand, figures: Option<&Figures>) -> f64 {
+fn missed_bytes(session: &Session, step: &Demand, figures: &Figures) -> f64 {
     let picked_bytes = (step.weight_bytes - step.dense_bytes) as f64;
     let manifest = session.manifest();
     let count = manifest.blocks.len() - manifest.program.dense_blocks();
     let all = (count as u64 * manifest.expert_bytes()) as f64;
-    figures.map_or(0.0, |figures| {
-        picked_bytes * figures.curve.at(step.expert_room(0) as f64 / all)
+    figures.misses.as_ref().map_or(0.0, |misses| {
+        picked_bytes * misses.curve.at(step.expert_room(0) as f64 / all)
     })
 }
 

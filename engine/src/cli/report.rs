@@ -2,9 +2,11 @@
 
 mod disks;
 mod learned;
+mod links;
 
 pub(super) use disks::{DiskReport, join, rows as disk_rows};
 pub(super) use learned::{expected, learn, step_time};
+pub(super) use links::{is_estimated, path_bounds};
 
 use super::pressure::PressureReport;
 use super::size::{memory, or_dash, rate, share, speed, time};
@@ -12,10 +14,9 @@ use super::table::{Table, width_of};
 use super::warm::WarmReport;
 use super::words::{bound, fast_tier, while_decoding};
 use crate::bound::replay::Record;
-use crate::bound::{Bandwidth, Demand, MEMORY, Origin, PathBound};
-use crate::session::{Generated, Inward, Sample, Session, SessionError};
+use crate::bound::{Bandwidth, Demand, MEMORY};
+use crate::session::{Carried, Generated, MemorySpeed, Sample, Session, SessionError};
 use larder_pool::sys::limits::resident_bytes;
-use larder_pool::units::BytesPerSec;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,12 +31,10 @@ const FIRST_SLOWER: f64 = 1.25;
 /// Probes of one run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Probes {
-    /// Of the origin, when the blocks of the probe were read first.
-    first: Option<f64>,
     /// Of the paths into the fast tier; empty where nothing was probed.
-    pub(super) before: Vec<Option<f64>>,
-    pub(super) after: Vec<Option<f64>>,
-    pub(super) memory: Option<f64>,
+    pub(super) before: Carried,
+    pub(super) after: Carried,
+    memory: Option<MemorySpeed>,
 }
 
 impl Probes {
@@ -44,7 +43,6 @@ impl Probes {
     pub(super) fn begin(session: &mut Session) -> Result<Self, SessionError> {
         let mut probes = Self::default();
         if session.manifest().weight_bytes() >= PROBED_BYTES {
-            probes.first = Some(session.probe_first_read()?);
             probes.before = session.probe_paths(Sample::Before)?;
             session.check_tiers(&probes.before)?;
         }
@@ -53,8 +51,17 @@ impl Probes {
 
     /// Says that a first read was slower than those behind it, if it was.
     pub(super) fn note(&self, session: &Session) -> Option<String> {
-        let again: f64 = self.before.iter().take(session.origins()).flatten().sum();
-        let first = self.first.filter(|first| first * FIRST_SLOWER < again)?;
+        let again: f64 = self
+            .before
+            .alone
+            .iter()
+            .take(session.origins())
+            .flatten()
+            .sum();
+        let first = self
+            .before
+            .first
+            .filter(|first| first * FIRST_SLOWER < again)?;
         Some(format!(
             "the model came at {} when it was read first and at {} again: something below the file \
              keeps it, and speeds are expected of what was read before",
@@ -180,25 +187,6 @@ pub(super) fn demand(session: &Session) -> Demand {
     }
 }
 
-/// Bandwidth of every path into the fast tier, from what was probed of it before and after.
-pub(super) fn path_bounds(
-    inward: &[Inward],
-    before: &[Option<f64>],
-    after: &[Option<f64>],
-) -> Vec<PathBound> {
-    let bounds = inward.iter().enumerate().map(|(index, path)| {
-        let probed = |rates: &[Option<f64>]| rates.get(index).copied().flatten();
-        let (before, after) = (probed(before), probed(after));
-        let limit = path.limit.map(BytesPerSec::get);
-        PathBound {
-            name: path.name.clone(),
-            bandwidth: Bandwidth::origin(before, after, limit),
-            capacity: path.capacity,
-        }
-    });
-    bounds.collect()
-}
-
 /// What a cache of experts misses per step in a replay of the run: least recently used, optimal.
 fn replay(session: &Session, demand: &Demand, position: u64, steps: usize) -> (f64, f64) {
     let expert_bytes = session.manifest().expert_bytes();
@@ -238,15 +226,6 @@ pub(super) fn notes(session: &Session) -> Vec<String> {
     notes
 }
 
-/// Whether a bound that `by` sets stands on what was not measured.
-pub(super) fn is_estimated(by: &str, paths: &[PathBound], memory: Bandwidth) -> bool {
-    if by == MEMORY {
-        return memory.origin == Origin::Estimated;
-    }
-    let mut paths = paths.iter();
-    paths.any(|path| path.bandwidth.origin == Origin::Estimated)
-}
-
 /// What nothing could beat, and what sets it.
 struct Bounds {
     tok_s: f64,
@@ -264,7 +243,7 @@ impl Bounds {
     /// Of `steps` steps behind `first` tokens.
     fn new(session: &Session, first: u64, steps: usize, probes: &Probes) -> Self {
         let paths = path_bounds(&session.inward(), &probes.before, &probes.after);
-        let memory = Bandwidth::memory(probes.memory);
+        let memory = Bandwidth::memory(probes.memory.map(|speed| speed.best));
         let mut step = demand(session);
         let positions = first..first + steps as u64;
         let (lru, optimal) = replay(session, &step, first + steps as u64 / 2, steps);
@@ -273,13 +252,7 @@ impl Bounds {
         step.missed_bytes = lru;
         let (tok_s, by) = step.bound(positions.clone(), &paths, memory);
         let is_estimated = is_estimated(&by, &paths, memory);
-        let mut probed = paths.iter().enumerate();
-        let is_void = by != MEMORY
-            && probed.any(|(at, path)| {
-                let of = |rates: &[Option<f64>]| rates.get(at).copied().flatten();
-                path.bandwidth
-                    .is_void(of(&probes.before), of(&probes.after))
-            });
+        let is_void = by != MEMORY && links::have_changed(&paths, &probes.before, &probes.after);
         Self {
             tok_s,
             by,

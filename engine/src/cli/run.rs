@@ -79,7 +79,7 @@ pub(super) fn run(options: &RunOptions, figures: &FigureStore) -> Result<(), Cli
     probes.end(&mut session, start.elapsed())?;
     let mut report = RunReport::new(&session, prompt.len(), &made, text, &probes, peak);
     report.notes.extend(watched);
-    learn(figures, &session, prompt.len(), &made);
+    learn(figures, &session, (prompt.len(), &made), &probes);
     print(options, &session, &made, &report)?;
     if let Some(path) = &options.trace {
         trace::write(path, &session, made.decode_steps)?;

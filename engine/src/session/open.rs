@@ -15,7 +15,7 @@ use crate::session::nodes::Nodes;
 use crate::session::resolve::{SessionOptions, resolve};
 use crate::session::tiers::Tiers;
 use crate::session::warm::WarmUp;
-use crate::session::{Session, SessionError, SpillHome};
+use crate::session::{Carried, Session, SessionError, SpillHome};
 use crate::stager::Stager;
 use crate::supply::{Replica, Supply};
 use larder_cpu::{Kernels, Pool};
@@ -101,7 +101,7 @@ impl Session {
             heat: Heat::default(),
             warm_up: WarmUp::default(),
         };
-        session.check_tiers(&[])?;
+        session.check_tiers(&Carried::default())?;
         Ok(session)
     }
 }

@@ -11,23 +11,29 @@
 //! read before; how the first read went is told apart. Nothing of ours keeps them: reads go around
 //! the page cache.
 
-use crate::session::Session;
-use larder_pool::sys::lease::ReadLease;
+mod load;
+mod marks;
+mod memory;
+mod reader;
+
+pub use memory::MemorySpeed;
+
+use crate::session::{Inward, Session, SessionError};
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
 use larder_pool::units::BlockId;
-use std::collections::VecDeque;
+use load::Load;
+use marks::{rate, rates_at_once};
+use reader::{Reader, Way};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 const PASS_BYTES: u64 = 64 << 20;
 const PASS_TIME: Duration = Duration::from_millis(100);
 const PASSES: u32 = 4;
 const AREA_BYTES: u64 = 32 << 20;
-/// Bytes of resident blocks that a probe of the memory reads.
-const MEMORY_BYTES: u64 = 256 << 20;
-/// Times that memory is probed by a process that has done nothing yet: its first tens of
-/// milliseconds read slower than a run does.
-const COLD_PROBES: usize = 5;
+/// A home that is slow to write is probed on what it took until then.
+const FURNISH_TIME: Duration = Duration::from_millis(500);
 
 /// Which blocks a probe of the origin reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,94 +44,187 @@ pub enum Sample {
     Behind,
 }
 
-/// Bytes that had come home at some time of a probe.
-#[derive(Clone, Copy, Debug)]
-struct Mark {
-    at: Duration,
-    bytes: u64,
+/// Bytes per second of the paths into the fast tier, in the order of [`Session::inward`]; empty
+/// where nothing was probed.
+#[derive(Clone, Debug, Default)]
+pub struct Carried {
+    /// Of each by itself; `None` for a home whose limit says enough, or that has no room.
+    pub alone: Vec<Option<f64>>,
+    /// Of each while the others were read too; `None` where there is no other, or a limit.
+    pub at_once: Vec<Option<f64>>,
+    /// Of the origin, when the blocks of the probe were read first.
+    pub first: Option<f64>,
+    /// Share of the host's processors that was busy meanwhile.
+    pub load: Option<f64>,
+}
+
+impl Carried {
+    /// Of path `n` beside the others, as far as that is known.
+    pub fn of(&self, n: usize) -> Option<f64> {
+        let of = |rates: &[Option<f64>]| rates.get(n).copied().flatten();
+        of(&self.at_once).or_else(|| of(&self.alone))
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.alone.is_empty()
+    }
 }
 
 impl Session {
-    /// Bytes per second at which the origin brings blocks that a later [`Self::probe_paths`] will
-    /// read again. Every weight leaves the arena.
-    pub fn probe_first_read(&mut self) -> Result<f64, MoveError> {
-        let blocks = self.probe_blocks(Sample::Before);
-        self.stream(&blocks, None)
+    /// What every path into the fast tier carries. Every weight leaves the arena.
+    pub fn probe_paths(&mut self, sample: Sample) -> Result<Carried, SessionError> {
+        let inward = self.inward();
+        let blocks = self.probe_blocks(sample);
+        let mut load = Load::default();
+        let is_new = sample == Sample::Before;
+        let first = is_new.then(|| load.during(|| self.stream(&blocks, None)));
+        let first = first.transpose()?;
+        // Replicas are read from at once.
+        let each = load.during(|| self.stream(&blocks, None))? / self.origins as f64;
+        let mut alone = vec![Some(each); self.origins];
+        let mut ways = Vec::new();
+        let mut origins = inward.iter().take(self.origins);
+        if origins.all(|path| path.limit.is_none()) {
+            ways.push(Way::new(None, blocks));
+        }
+        for path in inward.iter().skip(self.origins) {
+            let way = self.furnish(path, sample)?;
+            let rate = way.as_ref().map(|way| self.stream(&way.blocks, way.home));
+            alone.push(rate.transpose()?);
+            ways.extend(way);
+        }
+        let at_once = match ways.len() {
+            0 | 1 => Vec::new(),
+            _ => {
+                load = Load::default();
+                self.probe_at_once(&mut ways, &inward, &mut load)?
+            }
+        };
+        for block in ways.into_iter().flat_map(|way| way.added) {
+            self.homes.free(block);
+        }
+        Ok(Carried {
+            alone,
+            at_once,
+            first,
+            load: load.share(),
+        })
     }
 
-    /// Bytes per second of every path into the fast tier, in the order of [`Session::inward`];
-    /// `None` for a home whose limit says enough, or that has no room. Every weight leaves the
-    /// arena.
-    pub fn probe_paths(&mut self, sample: Sample) -> Result<Vec<Option<f64>>, MoveError> {
-        let blocks = self.probe_blocks(sample);
-        // Replicas are read from at once.
-        let each = self.stream(&blocks, None)? / self.origins as f64;
-        let mut rates = vec![Some(each); self.origins];
-        for path in self.inward().into_iter().skip(self.origins) {
-            let home = self
-                .homes
-                .list
+    /// The home that `path` leads from.
+    pub(super) fn home_of(&self, path: &Inward) -> Option<usize> {
+        let mut homes = self.homes.list.iter();
+        homes.position(|home| home.read == path.path)
+    }
+
+    /// What each of `inward` carries while all of `ways` are read.
+    fn probe_at_once(
+        &mut self,
+        ways: &mut [Way],
+        inward: &[Inward],
+        load: &mut Load,
+    ) -> Result<Vec<Option<f64>>, SessionError> {
+        part(ways);
+        self.stager.clear()?;
+        let brought = load.during(|| self.reader(ways.len()).read_at_once(ways))?;
+        for (way, brought) in ways.iter().zip(&brought) {
+            self.note_probed(way.home, brought.bytes());
+        }
+        let mut rates = vec![None; inward.len()];
+        for (way, rate) in ways
+            .iter()
+            .zip(rates_at_once(&brought).into_iter().flatten())
+        {
+            if way.home.is_none() {
+                rates[..self.origins].fill(Some(rate / self.origins as f64));
+                continue;
+            }
+            let place = inward
                 .iter()
-                .position(|home| home.read == path.path);
-            // Of a node that is not there nothing can be measured.
-            let measured = home.filter(|&n| path.limit.is_none() && self.homes.answers(n));
-            rates.push(match measured {
-                Some(home) => self.probe_home(home)?,
-                None => None,
-            });
+                .position(|path| self.home_of(path) == way.home);
+            rates[place.expect("its path was measured alone")] = Some(rate);
         }
         Ok(rates)
     }
 
-    /// Blocks for all passes over the origin: as many as they read of those that do not stay, from
-    /// even distances; of all, if all stay.
-    fn probe_blocks(&self, sample: Sample) -> Vec<usize> {
-        let mut wanted: Vec<usize> = self.layout.streamed().map(BlockId::index).collect();
-        if wanted.is_empty() {
-            wanted = (0..self.manifest.blocks.len()).collect();
+    fn reader(&self, count: usize) -> Reader<'_> {
+        Reader {
+            space: &self.space,
+            supply: self.stager.supply(),
+            homes: &self.homes,
+            area: AREA_BYTES.min(self.space.largest_hole() / count as u64),
+            start: Instant::now(),
         }
-        let passes = self.probe_passes();
-        let sizes = |index: &usize| self.manifest.blocks[*index].spec.extent_bytes();
-        let whole: u64 = wanted.iter().map(sizes).sum();
-        let share = (PASS_BYTES * u64::from(passes)) as f64 / whole.max(1) as f64;
-        let count = (wanted.len() as f64 * share).ceil() as usize;
-        spread(&wanted, count, sample)
     }
 
-    /// As [`Self::probe_paths`], of home `n`: blocks are written there first, and freed again.
-    fn probe_home(&mut self, n: usize) -> Result<Option<f64>, MoveError> {
+    fn note_probed(&mut self, home: Option<usize>, read: u64) {
+        let path = home.map_or(0, |n| self.homes.list[n].read.index());
+        self.probed[path] += read;
+    }
+
+    /// Blocks for all passes over the origin: as many as they read of those that do not stay, from
+    /// even distances; of all, if all stay.
+    fn probe_blocks(&self, sample: Sample) -> Vec<BlockId> {
+        let mut wanted: Vec<BlockId> = self.layout.streamed().collect();
+        if wanted.is_empty() {
+            wanted = self.all_blocks().collect();
+        }
+        self.sample(&wanted, PASS_BYTES * u64::from(self.probe_passes()), sample)
+    }
+
+    fn all_blocks(&self) -> impl Iterator<Item = BlockId> + use<> {
+        (0..self.manifest.blocks.len()).map(|index| BlockId::new(index as u32))
+    }
+
+    /// About `bytes` of `blocks`, at even distances.
+    fn sample(&self, blocks: &[BlockId], bytes: u64, sample: Sample) -> Vec<BlockId> {
+        let supply = self.stager.supply();
+        let whole: u64 = blocks.iter().map(|&block| supply.bytes(block)).sum();
+        let share = bytes as f64 / whole.max(1) as f64;
+        let count = (blocks.len() as f64 * share).ceil() as usize;
+        spread(blocks, count, sample)
+    }
+
+    /// Blocks for a path from a home, as many as a pass reads, brought there first if need be.
+    /// `None` of what a limit says enough of, or a node that is not there, or has no room.
+    fn furnish(&mut self, path: &Inward, sample: Sample) -> Result<Option<Way>, MoveError> {
+        let home = self.home_of(path);
+        let measured = home.filter(|&n| path.limit.is_none() && self.homes.answers(n));
+        let Some(n) = measured else { return Ok(None) };
         self.stager.clear()?;
-        let (mut held, mut added, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for index in 0..self.manifest.blocks.len() {
-            let block = BlockId::new(index as u32);
-            let size = self.manifest.blocks[index].spec.extent_bytes();
-            if bytes + size > AREA_BYTES {
+        let held: Vec<BlockId> = self
+            .all_blocks()
+            .filter(|&block| self.homes.readable(block) == Some(n))
+            .collect();
+        let mut blocks = self.sample(&held, PASS_BYTES, sample);
+        let sizes = blocks.iter().map(|&b| self.stager.supply().bytes(b));
+        let (mut bytes, mut added) = (sizes.sum::<u64>(), Vec::new());
+        let start = Instant::now();
+        for block in self.all_blocks() {
+            if bytes >= PASS_BYTES || start.elapsed() >= FURNISH_TIME {
                 break;
             }
-            match self.homes.of(block) {
-                Some(home) if home == n => held.push(index),
-                Some(_) => continue,
-                None if self.send_home(n, index)? => added.push(index),
-                None => break,
+            let size = self.stager.supply().bytes(block);
+            if size > AREA_BYTES || self.homes.of(block).is_some() {
+                continue;
+            }
+            if !self.send_home(n, block)? {
+                break;
             }
             bytes += size;
+            added.push(block);
         }
-        held.extend(&added);
-        let rate = if held.is_empty() {
-            None
-        } else {
-            Some(self.stream(&held, Some(n))?)
-        };
-        for index in added {
-            self.homes.free(BlockId::new(index as u32));
-        }
-        Ok(rate)
+        blocks.extend(&added);
+        let is_there = !blocks.is_empty();
+        Ok(is_there.then_some(Way {
+            added,
+            ..Way::new(Some(n), blocks)
+        }))
     }
 
     /// Reads a block from the origin and writes it to home `n`; `false` if there is no room.
-    fn send_home(&mut self, n: usize, index: usize) -> Result<bool, MoveError> {
-        let block = BlockId::new(index as u32);
-        let bytes = self.manifest.blocks[index].spec.extent_bytes();
+    fn send_home(&mut self, n: usize, block: BlockId) -> Result<bool, MoveError> {
+        let bytes = self.stager.supply().bytes(block);
         let Some(extent) = self.space.alloc_low(bytes) else {
             return Ok(false);
         };
@@ -149,197 +248,85 @@ impl Session {
     }
 
     /// Bytes per second at which `blocks` come from home `n`, or from the origin.
-    fn stream(&mut self, blocks: &[usize], n: Option<usize>) -> Result<f64, MoveError> {
+    fn stream(&mut self, blocks: &[BlockId], n: Option<usize>) -> Result<f64, MoveError> {
         self.stager.clear()?;
-        let start = Instant::now();
-        let (mut read, mut waiting, mut marks) = (0, VecDeque::new(), Vec::new());
-        let (mut in_area, mut next) = (0, 0);
         let longest = PASS_TIME * self.probe_passes();
-        loop {
-            let more = blocks.get(next).filter(|_| start.elapsed() < longest);
-            let room = more.and_then(|&index| {
-                let bytes = self.manifest.blocks[index].spec.extent_bytes();
-                let fits = in_area + bytes <= AREA_BYTES;
-                let extent = fits.then(|| self.space.alloc_low(bytes)).flatten()?;
-                Some((index, bytes, extent))
-            });
-            let Some((index, bytes, extent)) = room else {
-                let Some(oldest) = waiting.pop_front() else {
-                    break;
-                };
-                in_area -= self.probe_wait(oldest, &mut read)?;
-                let at = start.elapsed();
-                marks.push(Mark { at, bytes: read });
-                continue;
-            };
-            let (block, due) = (BlockId::new(index as u32), next as u64);
-            match n {
-                Some(_) => self.homes.fetch(block, Class::Prefetch, due, extent),
-                None => self
-                    .stager
-                    .supply()
-                    .fetch_origin(block, Class::Prefetch, due, extent),
-            }
-            waiting.push_back(index);
-            (in_area, next) = (in_area + bytes, next + 1);
-        }
-        let path = n.map_or(0, |n| self.homes.list[n].read.index());
-        self.probed[path] += read;
-        Ok(rate(&marks))
+        let in_time = |asked: usize, at| blocks.get(asked).copied().filter(|_| at < longest);
+        let brought = self.reader(1).read(n.is_some(), in_time)?;
+        self.note_probed(n, brought.bytes());
+        Ok(rate(&brought.marks))
     }
+}
 
-    fn probe_wait(&self, index: usize, read: &mut u64) -> Result<u64, MoveError> {
-        let slot = slot_of(BlockId::new(index as u32));
-        drop(self.mover.wait(slot)?);
-        drop(self.table.evict(slot));
-        let bytes = self.manifest.blocks[index].spec.extent_bytes();
-        *read += bytes;
-        Ok(bytes)
+/// A block can only come from one place at a time: of those that origin and homes would both read,
+/// the origin gets every second one.
+fn part(ways: &mut [Way]) {
+    let (origins, homes): (Vec<_>, Vec<_>) = ways.iter_mut().partition(|way| way.home.is_none());
+    let homed = homes.iter().flat_map(|way| way.blocks.iter().copied());
+    let homed: HashSet<BlockId> = homed.collect();
+    let mut shared = 0;
+    let mut taken = HashSet::new();
+    for way in origins {
+        way.blocks.retain(|block| {
+            shared += usize::from(homed.contains(block));
+            !homed.contains(block) || shared % 2 == 1
+        });
+        taken.extend(way.blocks.iter().copied());
     }
-
-    /// As [`Self::probe_memory`] before anything is resident: blocks come from the origin for it,
-    /// and leave.
-    pub fn probe_memory_cold(&mut self) -> Result<Option<f64>, MoveError> {
-        self.stager.clear()?;
-        let (mut asked, mut bytes, mut read) = (Vec::new(), 0, 0);
-        for (index, block) in self.manifest.blocks.iter().enumerate() {
-            let size = block.spec.extent_bytes();
-            let extent = (bytes + size <= MEMORY_BYTES)
-                .then(|| self.space.alloc_low(size))
-                .flatten();
-            let Some(extent) = extent else { break };
-            let (id, due) = (BlockId::new(index as u32), index as u64);
-            self.stager
-                .supply()
-                .fetch_origin(id, Class::Prefetch, due, extent);
-            bytes += size;
-            asked.push(index);
-        }
-        for &index in &asked {
-            drop(self.mover.wait(slot_of(BlockId::new(index as u32)))?);
-        }
-        let rates = (0..COLD_PROBES).filter_map(|_| self.probe_memory());
-        let rate = rates.reduce(f64::max);
-        for index in asked {
-            self.probe_wait(index, &mut read)?;
-        }
-        self.probed[0] += read;
-        Ok(rate)
-    }
-
-    /// Bytes per second at which the backend reads the blocks that are resident now; `None` if
-    /// they are too few to tell.
-    pub fn probe_memory(&mut self) -> Option<f64> {
-        let (mut bytes, mut leases) = (0, Vec::<ReadLease>::new());
-        for (index, block) in self.manifest.blocks.iter().enumerate() {
-            if bytes >= MEMORY_BYTES {
-                break;
-            }
-            if let Some(lease) = self.table.pin(slot_of(BlockId::new(index as u32))) {
-                bytes += block.spec.data_bytes();
-                leases.push(lease);
-            }
-        }
-        if bytes < AREA_BYTES {
-            None
-        } else {
-            Some(self.backend.read_probe(&leases))
-        }
+    for way in homes {
+        way.blocks.retain(|block| !taken.contains(block));
     }
 }
 
 /// `count` of `all`, or all of them, at even distances; samples lie between each other.
-fn spread(all: &[usize], count: usize, sample: Sample) -> Vec<usize> {
+fn spread(all: &[BlockId], count: usize, sample: Sample) -> Vec<BlockId> {
     let count = count.min(all.len());
     let shift = usize::from(sample == Sample::Behind);
     let place = |at: usize| (2 * at + shift) * all.len() / (2 * count);
     (0..count).map(|at| all[place(at)]).collect()
 }
 
-/// Bytes per second of the middle passes. The link runs full from when the first block is home to
-/// the last one: what it took to start is left out.
-fn rate(marks: &[Mark]) -> f64 {
-    let per_second = |from: Mark, to: Mark| {
-        let seconds = to.at.saturating_sub(from.at).as_secs_f64();
-        (to.bytes - from.bytes) as f64 / seconds.max(1e-9)
-    };
-    let (Some(&first), Some(&last)) = (marks.first(), marks.last()) else {
-        return 0.0;
-    };
-    let mut passes = Vec::new();
-    let mut begin = first;
-    for &mark in marks {
-        if mark.bytes - begin.bytes >= PASS_BYTES || mark.at >= begin.at + PASS_TIME {
-            passes.push(per_second(begin, mark));
-            begin = mark;
-        }
-    }
-    passes.sort_by(f64::total_cmp);
-    match passes.len() {
-        0 if last.at > first.at => per_second(first, last),
-        0 => last.bytes as f64 / last.at.as_secs_f64(),
-        count => f64::midpoint(passes[(count - 1) / 2], passes[count / 2]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Marks after every 16 MiB, which took so many milliseconds each.
-    fn marks(times: &[u64]) -> Vec<Mark> {
-        let mut at = Duration::ZERO;
-        let blocks = times.iter().enumerate().map(|(index, &ms)| {
-            at += Duration::from_millis(ms);
-            let bytes = (index as u64 + 1) << 24;
-            Mark { at, bytes }
-        });
-        blocks.collect()
-    }
-
-    fn is_near(found: f64, mib_per_ms: f64) -> bool {
-        let wanted = mib_per_ms * f64::from(1 << 20) * 1e3;
-        (found / wanted - 1.0).abs() < 1e-9
-    }
-
-    #[test]
-    fn the_start_and_a_hiccup_do_not_count() {
-        let mut times = vec![90];
-        times.extend([4; 16]);
-        assert!(is_near(rate(&marks(&times)), 4.0));
-        times[6] = 300;
-        assert!(is_near(rate(&marks(&times)), 4.0));
-    }
-
-    #[test]
-    fn a_link_that_changes_is_taken_in_the_middle() {
-        let times: Vec<u64> = [[1; 4], [2; 4], [4; 4], [8; 4]].concat();
-        let times = [&[1], times.as_slice()].concat();
-        assert!(is_near(rate(&marks(&times)), 6.0));
-    }
-
-    #[test]
-    fn few_blocks_are_a_figure_too() {
-        assert!(is_near(rate(&marks(&[8, 4])), 4.0));
-        assert!(is_near(rate(&marks(&[8])), 2.0));
-        assert!(is_near(rate(&marks(&[400, 200, 800, 400])), 0.04));
-        assert_eq!(rate(&[]), 0.0);
-        // Both were home when somebody looked.
-        let together = [1, 2].map(|bytes| Mark {
-            at: Duration::from_secs(1),
-            bytes,
-        });
-        assert!((rate(&together) - 2.0).abs() < 1e-9);
-    }
-
     #[test]
     fn a_sample_reaches_over_all_blocks_once() {
-        let all: Vec<usize> = (10..30).collect();
-        assert_eq!(spread(&all, 4, Sample::Before), [10, 15, 20, 25]);
-        assert_eq!(spread(&all, 4, Sample::Behind), [12, 17, 22, 27]);
+        let blocks = |ids: &[u32]| ids.iter().map(|&id| BlockId::new(id)).collect::<Vec<_>>();
+        let all = blocks(&(10..30).collect::<Vec<_>>());
+        assert_eq!(spread(&all, 4, Sample::Before), blocks(&[10, 15, 20, 25]));
+        assert_eq!(spread(&all, 4, Sample::Behind), blocks(&[12, 17, 22, 27]));
         for sample in [Sample::Before, Sample::Behind] {
             assert_eq!(spread(&all, 100, sample), all);
             assert!(spread(&all, 0, sample).is_empty() && spread(&[], 5, sample).is_empty());
         }
+    }
+
+    #[test]
+    fn no_block_is_read_from_two_places() {
+        let blocks = |ids: &[u32]| ids.iter().map(|&id| BlockId::new(id)).collect::<Vec<_>>();
+        let mut ways = [
+            Way::new(None, blocks(&[1, 2, 3, 4, 5, 6])),
+            Way::new(Some(0), blocks(&[2, 3, 7])),
+            Way::new(Some(1), blocks(&[5, 6])),
+        ];
+        part(&mut ways);
+        let found = ways.map(|way| way.blocks);
+        assert_eq!(
+            found,
+            [blocks(&[1, 2, 4, 5]), blocks(&[3, 7]), blocks(&[6])]
+        );
+    }
+
+    #[test]
+    fn what_all_carry_at_once_goes_before_what_each_does_alone() {
+        let carried = Carried {
+            alone: vec![Some(3.0), Some(5.0), None],
+            at_once: vec![Some(2.0), None, None],
+            ..Carried::default()
+        };
+        let rates: Vec<_> = (0..4).map(|n| carried.of(n)).collect();
+        assert_eq!(rates, [Some(2.0), Some(5.0), None, None]);
+        assert!(Carried::default().is_empty() && !carried.is_empty());
     }
 }

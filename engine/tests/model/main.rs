@@ -7,6 +7,7 @@ mod support;
 mod golden;
 mod packed;
 mod pressure;
+mod probes;
 mod routing;
 mod spill;
 mod same_bits;

@@ -153,7 +153,7 @@ fn once(
     probes.end(&mut session, start.elapsed())?;
     let mut report = RunReport::new(&session, prompt.len(), &made, None, &probes, peak);
     report.notes.extend(watched);
-    learn(figures, &session, prompt.len(), &made);
+    learn(figures, &session, (prompt.len(), &made), &probes);
     Ok(report)
 }
 

@@ -1,84 +1,99 @@
 //! What a run leaves behind for the next plan of its model, and the time of a step that both are
 //! about.
 
+use super::{Probes, demand};
 use crate::bound::curve::MissCurve;
 use crate::bound::replay::Record;
 use crate::bound::step::StepTime;
-use crate::bound::{Bandwidth, PathBound};
+use crate::bound::{PathBound, at_once};
 use crate::cli::pressure::PressureReport;
-use crate::figures::{FigureStore, Figures};
+use crate::figures::{FigureStore, Figures, Misses};
 use crate::session::{Forecast, Generated, Session};
 
 /// Steps below which a run says nothing about the next.
 const STEPS_MIN: usize = 16;
 
-/// Figures of earlier runs, or what is usual; `None` of a dense model.
-pub(in crate::cli) fn expected(figures: &FigureStore, session: &Session) -> Option<Figures> {
+/// A run brought less than this share of what its steps read: all the rest was in memory.
+const BROUGHT: f64 = 0.01;
+
+/// Figures of earlier runs, and what is usual where there are none.
+pub(in crate::cli) fn expected(figures: &FigureStore, session: &Session) -> Figures {
     let manifest = session.manifest();
-    let experts = manifest.config.experts?;
-    let usual = || Figures::usual(experts.count, experts.picked);
-    Some(figures.get(manifest).unwrap_or_else(usual))
+    let found = figures.get(manifest).unwrap_or_default();
+    let experts = manifest.config.experts;
+    let usual = experts.map(|experts| Misses::usual(experts.count, experts.picked));
+    // Of a dense model nothing is missed, whatever a file says.
+    let misses = usual.map(|usual| found.misses.unwrap_or(usual));
+    Figures { misses, ..found }
 }
 
-/// Keeps what a run showed of the model's routers, if it was not disturbed.
+/// Keeps what a run showed of the model, if it was not disturbed.
 pub(in crate::cli) fn learn(
     figures: &FigureStore,
     session: &Session,
-    prompt: usize,
-    made: &Generated,
+    (prompt, made): (usize, &Generated),
+    probes: &Probes,
 ) {
     let shrunk = PressureReport::of(session).is_some_and(|pressure| pressure.shrunk > 0);
     let is_disturbed = shrunk || session.shaken().is_some() || made.losses > 0;
     if is_disturbed || made.decode_steps < STEPS_MIN {
         return;
     }
-    if let Some(learned) = figures_of(session, prompt, made) {
-        figures.add(session.manifest(), &learned);
-    }
-}
-
-fn figures_of(session: &Session, prompt: usize, made: &Generated) -> Option<Figures> {
-    let manifest = session.manifest();
-    let (prefill, decode) = session.stager().record()?;
-    let experts = manifest.blocks.len() - manifest.program.dense_blocks();
-    let config = manifest.config.experts?;
-    let usual = Figures::usual(config.count, config.picked);
-    let curve = MissCurve::of(&Record { prefill, decode }, experts)?;
-    let forecast = session.forecast(prompt + made.decode_steps / 2);
     let inward = session.inward();
     let arrived = inward
         .iter()
         .map(|path| made.decode_paths[path.path.index()].bytes);
     let arrived = arrived.sum::<u64>() as f64 / made.decode_steps as f64;
-    let came = (arrived - forecast.all_streamed()).max(0.0);
-    let replayed = curve.at(forecast.expert_room) * forecast.all_picked();
-    Some(Figures {
+    let position = prompt + made.decode_steps / 2;
+    let learned = Figures {
         runs: 1,
-        curve,
-        of_lru: if replayed > 0.0 {
-            came / replayed
-        } else {
-            usual.of_lru
-        },
-    })
+        misses: misses(session, &session.forecast(position), arrived),
+        of_memory: probes.memory.and_then(|memory| {
+            let read = demand(session).read_bytes(position as u64) as f64;
+            let speed = read * made.decode_steps as f64 / made.decode.as_secs_f64();
+            (arrived < BROUGHT * read).then(|| speed / memory.usual)
+        }),
+    };
+    if learned.misses.is_some() || learned.of_memory.is_some() {
+        figures.add(session.manifest(), &learned);
+    }
 }
 
-/// Time of a step that reads `read` bytes of memory, and misses a share of the experts it picks.
+/// What a run missed whose steps brought `arrived` bytes each.
+fn misses(session: &Session, forecast: &Forecast, arrived: f64) -> Option<Misses> {
+    let manifest = session.manifest();
+    let (prefill, decode) = session.stager().record()?;
+    let experts = manifest.blocks.len() - manifest.program.dense_blocks();
+    let config = manifest.config.experts?;
+    let curve = MissCurve::of(&Record { prefill, decode }, experts)?;
+    let came = (arrived - forecast.all_streamed()).max(0.0);
+    let replayed = curve.at(forecast.expert_room) * forecast.all_picked();
+    let of_lru = if replayed > 0.0 {
+        came / replayed
+    } else {
+        Misses::usual(config.count, config.picked).of_lru
+    };
+    Some(Misses { curve, of_lru })
+}
+
+/// Time of a step that reads `read` bytes of memory, `memory` per second, and misses a share of the
+/// experts it picks; of the host's processors the share `load` is busy while something comes.
 pub(in crate::cli) fn step_time(
     forecast: &Forecast,
     missed: f64,
-    paths: &[PathBound],
-    read: u64,
-    memory: Bandwidth,
+    (paths, load): (&[PathBound], f64),
+    (read, memory): (u64, f64),
 ) -> StepTime {
     let longest = |bytes: &[f64]| {
         let each = bytes.iter().zip(paths);
-        let times = each.map(|(bytes, path)| bytes / path.bandwidth.bytes_per_s);
-        times.fold(0.0, f64::max)
+        let times = each.map(|(bytes, path)| bytes / path.alone);
+        let all: f64 = bytes.iter().sum();
+        times.fold(all / at_once(paths), f64::max)
     };
     StepTime {
         ahead: longest(&forecast.streamed),
         late: longest(&forecast.picked) * missed,
-        computing: read as f64 / memory.bytes_per_s,
+        computing: read as f64 / memory,
+        load,
     }
 }
