@@ -188,10 +188,8 @@ impl LocalChannel {
             Some(pipe) if is_long && matches!(part, Outgoing::Object(..)) => {
                 first.is_spliced = true;
                 let sent = splice_some(pipe, &self.stream, rest);
-                if matches!(sent, Err(Errno::ENOSYS | Errno::EPERM | Errno::EINVAL))
-                    && pipe.held == 0
-                {
-                    // Not allowed to this process: copied from now on.
+                if matches!(sent, Err(Errno::ENOSYS | Errno::EPERM | Errno::EINVAL)) {
+                    // Not allowed to this process: copied from now on, what is in the pipe too.
                     self.pipe = None;
                     return Ok(());
                 }
@@ -434,5 +432,52 @@ impl Drop for LocalChannel {
         if !self.pinned.is_empty() && unread_bytes(&self.stream) != Some(0) {
             std::mem::forget(std::mem::take(&mut self.pinned));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::Scratch;
+    use crate::mapping::Mapping;
+    use crate::net::Incoming;
+    use crate::space::Space;
+
+    const LEN: usize = 256 << 10;
+
+    /// A filter of system calls may allow to fill a pipe, and not to empty it.
+    #[test]
+    fn pages_that_cannot_leave_the_pipe_are_copied() {
+        let (near, far) = UnixStream::pair().expect("a pair");
+        let mut near = LocalChannel::new(near).expect("a channel");
+        let mut far = LocalChannel::new(far).expect("a channel");
+        let pipe = near.pipe.as_mut().expect("a pipe of its own");
+        let no_pipe = std::fs::File::open("/dev/null").expect("it is there");
+        let _exit = std::mem::replace(&mut pipe.exit, no_pipe.into());
+
+        let space = Space::mapped(Mapping::new(LEN as u64).expect("memory"));
+        let mut object = Scratch::new(space.alloc_low(LEN as u64).expect("room"));
+        for (at, byte) in object.bytes_mut().iter_mut().enumerate() {
+            *byte = (at / 251) as u8;
+        }
+        let object = Arc::new(object);
+        near.send(
+            0,
+            Message::from_iter([Outgoing::Object(Arc::clone(&object), 0..LEN)]),
+        );
+        far.receive(Targets::from_iter([Incoming::Owned(vec![0; LEN])]));
+        let mut events = Vec::new();
+        for _ in 0..1000 {
+            near.reap(&mut Vec::new(), Duration::ZERO);
+            far.reap(&mut events, Duration::from_millis(10));
+            if !events.is_empty() {
+                break;
+            }
+        }
+        assert!(near.pipe.is_none());
+        let Some(Event::Received { targets, outcome }) = events.pop() else {
+            unreachable!("only a receive was queued");
+        };
+        assert!(outcome.is_ok() && targets[0].bytes() == object.bytes());
     }
 }
