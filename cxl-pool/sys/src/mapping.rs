@@ -1,9 +1,13 @@
-//! Anonymous memory mappings on the largest pages that the machine gives.
+//! Memory mappings on the largest pages that the machine gives.
 
 mod populate;
+mod shared;
+
+pub use shared::{LentError, LentMapping};
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 /// Size of a huge page on x86-64 and of a page-table step on aarch64 with 4 KiB pages.
@@ -49,7 +53,7 @@ impl PageKind {
     }
 }
 
-/// Private anonymous memory, zero at first, unmapped on drop.
+/// Memory, zero at first, unmapped on drop: private, or shared by a descriptor.
 #[derive(Debug)]
 pub struct Mapping {
     base: NonNull<u8>,
@@ -59,6 +63,8 @@ pub struct Mapping {
     kind: PageKind,
     /// Its pages may go back to the kernel one by one, so nobody may pin or register them.
     may_shrink: bool,
+    /// The file behind shared memory.
+    file: Option<OwnedFd>,
 }
 
 // SAFETY: a mapping is plain memory; it hands out addresses only inside this crate, where slots
@@ -142,6 +148,7 @@ impl Mapping {
             raw: (raw, raw_len),
             kind,
             may_shrink: false,
+            file: None,
         })
     }
 
@@ -175,7 +182,7 @@ impl Mapping {
         }
     }
 
-    /// First byte; aligned to 2 MiB from 2 MiB on, else to a page.
+    /// First byte; of private memory aligned to 2 MiB from 2 MiB on, else to a page.
     pub(crate) const fn base(&self) -> NonNull<u8> {
         self.base
     }

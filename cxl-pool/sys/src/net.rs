@@ -10,6 +10,7 @@
 //! 3. Everything queued comes back in events with an error; whatever is queued later does too.
 
 pub mod door;
+pub mod handover;
 pub mod socket;
 
 pub mod local;

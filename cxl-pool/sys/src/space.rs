@@ -4,12 +4,15 @@
 //! a scratch buffer), given back when dropped. Extents never overlap, so owning one is the right
 //! to its bytes. A space of a mapped tier has memory behind it, others count bytes only. A space of
 //! a device has memory too, but none that this process may touch, save who plays the device: it
-//! has the [`DeviceKey`].
+//! has the [`DeviceKey`]. A space that another process lends is read only: it has an owner there,
+//! so nothing is allocated, and its extents are views, which may overlap.
 
 mod give_back;
+mod lent;
 
 use crate::mapping::Mapping;
 use crate::sync::Mutex;
+use lent::Lent;
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -35,6 +38,8 @@ enum Memory {
     Device(Mapping),
     /// A device has it: its driver reaches the bytes by their offset.
     Foreign,
+    /// Another process has it, and keeps it as it is.
+    Lent(Lent),
 }
 
 /// The right to reach the bytes of one device space: the device's own.
@@ -167,6 +172,9 @@ impl Space {
     }
 
     fn release(&self, start: u64, len: u64) {
+        if self.is_lent() {
+            return;
+        }
         let mut free = self.free.lock();
         free.used -= len;
         let (mut start, mut len) = (start, len);
@@ -207,11 +215,11 @@ impl Space {
         self.free.lock().ranges.values().copied().max().unwrap_or(0)
     }
 
-    /// The memory behind the space, if this process may use it.
+    /// The memory behind the space, if this process may use it as it likes.
     pub const fn mapping(&self) -> Option<&Mapping> {
         match &self.memory {
             Memory::Mapped(mapping) => Some(mapping),
-            Memory::Counted | Memory::Device(_) | Memory::Foreign => None,
+            Memory::Counted | Memory::Device(_) | Memory::Foreign | Memory::Lent(..) => None,
         }
     }
 
@@ -256,12 +264,23 @@ impl Extent {
         &self.space
     }
 
-    /// Address of the first byte for who is there.
+    /// Address of the first byte for who is there, to read.
     ///
     /// # Panics
     /// If they have no way to the bytes: the space counts only, or is a device's whose key they do
     /// not have.
     pub(crate) fn address(&self, who: Who<'_>) -> NonNull<u8> {
+        match (&self.space.memory, who) {
+            (Memory::Lent(lent), Who::Cpu) => self.address_in(lent.mapping.mapping()),
+            _ => self.address_mut(who),
+        }
+    }
+
+    /// Address of the first byte for who is there, to read and to write.
+    ///
+    /// # Panics
+    /// As [`Self::address`], and on memory that is lent.
+    pub(crate) fn address_mut(&self, who: Who<'_>) -> NonNull<u8> {
         match (&self.space.memory, who) {
             (Memory::Mapped(mapping), Who::Cpu) => self.address_in(mapping),
             (Memory::Device(mapping), Who::Device(key)) => {
@@ -269,6 +288,7 @@ impl Extent {
                 assert!(is_its_own, "the key is of another device");
                 self.address_in(mapping)
             }
+            (Memory::Lent(..), Who::Cpu) => panic!("lent memory is only read"),
             (_, Who::Cpu) => panic!("bytes are reached in place on mapped tiers only"),
             (_, Who::Device(_)) => panic!("a device reaches its own bytes only"),
         }
@@ -276,7 +296,8 @@ impl Extent {
 
     /// Address in the mapping behind the space.
     fn address_in(&self, mapping: &Mapping) -> NonNull<u8> {
-        // SAFETY: the allocator hands out start < len of the space, which the mapping covers.
+        // SAFETY: the allocator (or `Space::view`, for lent memory) hands out start < len of the
+        // space, which the mapping covers.
         unsafe { mapping.base().add(self.start as usize) }
     }
 }

@@ -61,6 +61,19 @@ impl FillLease {
         }
     }
 
+    /// What stands in the extent, which another process lends and nobody fills.
+    ///
+    /// # Panics
+    /// On memory of our own: there its pieces are the only way to the bytes.
+    pub fn lent_bytes(&self) -> &[u8] {
+        let extent = self.extent();
+        assert!(extent.space().is_lent(), "pieces fill memory of our own");
+        let base = extent.address(Who::Cpu);
+        // SAFETY: the range is the extent, which `target` keeps; who lends it keeps its bytes as
+        // they are while the space lives, and nobody here has an address to write to.
+        unsafe { std::slice::from_raw_parts(base.as_ptr(), extent.len() as usize) }
+    }
+
     /// Publishes the slot. The cutter and every piece have been dropped by now.
     pub fn publish(mut self, parts: SmallVec<[PartRange; 8]>) {
         let target = self.target.take().expect("kept until the fill ends");
@@ -178,25 +191,31 @@ impl FillPiece {
     /// # Panics
     /// On a tier that is not mapped.
     pub(crate) fn address(&self) -> NonNull<u8> {
-        self.address_for(Who::Cpu)
+        self.address_mut(Who::Cpu)
     }
 
-    fn address_for(&self, who: Who<'_>) -> NonNull<u8> {
-        let base = self.target.extent.address(who);
+    fn address_mut(&self, who: Who<'_>) -> NonNull<u8> {
+        self.within(self.target.extent.address_mut(who))
+    }
+
+    /// The piece's first byte, by that of its extent.
+    fn within(&self, base: NonNull<u8>) -> NonNull<u8> {
         // SAFETY: `base` is the extent's first byte, and who made the piece checked that it is
         // inside the extent.
         unsafe { base.add(self.start as usize) }
     }
 
     fn slice(&self, who: Who<'_>) -> &[u8] {
+        let first = self.within(self.target.extent.address(who));
         // SAFETY: the range is inside a live extent (`target`), initialised (mappings start
-        // zeroed), and only this piece reaches it.
-        unsafe { std::slice::from_raw_parts(self.address_for(who).as_ptr(), self.len) }
+        // zeroed), and only this piece reaches it, or nobody writes it (lent memory).
+        unsafe { std::slice::from_raw_parts(first.as_ptr(), self.len) }
     }
 
     fn slice_mut(&mut self, who: Who<'_>) -> &mut [u8] {
-        // SAFETY: as in `slice`, and `&mut self` makes it the only access.
-        unsafe { std::slice::from_raw_parts_mut(self.address_for(who).as_ptr(), self.len) }
+        // SAFETY: as in `slice`, and `&mut self` makes it the only access; lent memory has no
+        // address to write to.
+        unsafe { std::slice::from_raw_parts_mut(self.address_mut(who).as_ptr(), self.len) }
     }
 
     /// The bytes as they are now. No operation is in flight: it would own the piece.

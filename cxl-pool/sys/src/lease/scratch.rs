@@ -79,7 +79,7 @@ impl Scratch {
 
     fn slice_mut<T: Plain>(&mut self, who: Who<'_>) -> &mut [T] {
         let len = self.extent.len() as usize / size_of::<T>();
-        let base = self.extent.address(who).as_ptr().cast();
+        let base = self.extent.address_mut(who).as_ptr().cast();
         // SAFETY: as in `slice`, exclusively borrowed.
         unsafe { std::slice::from_raw_parts_mut(base, len) }
     }

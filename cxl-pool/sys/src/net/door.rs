@@ -1,11 +1,12 @@
 //! Names of local sockets, and who listens there.
 
 use nix::sys::socket::{
-    AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, setsockopt, shutdown, socket, sockopt,
+    AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, getsockopt, setsockopt, shutdown,
+    socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::Arc;
@@ -33,6 +34,13 @@ pub fn connect(name: &LocalName, wait: Duration) -> io::Result<UnixStream> {
     Ok(UnixStream::from(socket))
 }
 
+/// The process at the other end was of this process's user, or of root, when the connection was
+/// made. Source: unix(7), `SO_PEERCRED`.
+pub fn is_own_user(stream: &UnixStream) -> bool {
+    let peer = getsockopt(stream, sockopt::PeerCredentials);
+    peer.is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw())
+}
+
 /// A listening socket whose waiting `accept` any clone can end.
 #[derive(Clone, Debug)]
 pub struct LocalListener(Arc<UnixListener>);
@@ -50,5 +58,11 @@ impl LocalListener {
     /// Ends the waiting `accept` and refuses whoever comes. Source: shutdown(2).
     pub fn stop(&self) {
         let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
+    }
+}
+
+impl AsFd for LocalListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

@@ -12,12 +12,12 @@
 //!
 //! Source: unix(7), splice(2), vmsplice(2), `unix_outq_len` of Linux `net/unix/af_unix.c`.
 
-use super::{Channel, Event, Message, Outgoing, Targets};
+use super::{Channel, Event, Message, Outgoing, Targets, door};
 use crate::wake::WakeEvent;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice, vmsplice};
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::socket::{MsgFlags, getsockopt, recvmsg, send, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, recvmsg, send, setsockopt, sockopt};
 use nix::sys::time::{TimeSpec, TimeValLike};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -131,7 +131,8 @@ impl LocalChannel {
             setsockopt(&stream, sockopt::SndBuf, &UNREAD_MAX)?;
         }
         Ok(Self {
-            pipe: if is_own_user(&stream) {
+            // Pages are lent to who may read them where they stand anyway; others get copies.
+            pipe: if door::is_own_user(&stream) {
                 Pipe::new().ok()
             } else {
                 None
@@ -341,12 +342,6 @@ impl LocalChannel {
         self.fail(Errno::ECONNRESET);
         self.give_back();
     }
-}
-
-/// Pages of this process are lent to its own user's processes and to root's; others get copies.
-fn is_own_user(stream: &UnixStream) -> bool {
-    let peer = getsockopt(stream, sockopt::PeerCredentials);
-    peer.is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw())
 }
 
 /// Moves pages of `rest` into the socket; the pipe holds the first of them from the time before.

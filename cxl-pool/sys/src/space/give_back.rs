@@ -9,7 +9,7 @@ impl Space {
     fn that_shrinks(&self) -> Option<&Mapping> {
         match &self.memory {
             Memory::Mapped(mapping) if mapping.may_shrink() => Some(mapping),
-            Memory::Mapped(_) | Memory::Counted | Memory::Device(_) | Memory::Foreign => None,
+            _ => None,
         }
     }
 
