@@ -188,6 +188,11 @@ impl Mover {
         self.lanes[path.index()].is_closed()
     }
 
+    /// The checksums of all blocks, for who brings some in by another way.
+    pub fn sums(&self) -> &SumStore {
+        &self.sums
+    }
+
     /// The checksums of a block that was read or stored whole before.
     pub fn sums_of(&self, block: BlockId) -> Option<Arc<[u32]>> {
         self.sums.get(block)

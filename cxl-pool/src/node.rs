@@ -1,7 +1,7 @@
 //! A memory node: a host that lends memory, and a disk behind it, to engines elsewhere.
 //!
 //! One thread accepts on the address, another on a local socket, for clients of the same host that
-//! found the node at that address. Each connection has a thread and a channel of its own, so a
+//! found the node at that address; a third lends the memory itself to those. Each connection has a thread and a channel of its own, so a
 //! client that is slow, silent or hostile holds up nobody else. What they share is the [`store`].
 //! See `docs/PROTOCOL.md` for what is said on the wire.
 
@@ -9,6 +9,7 @@ mod slab;
 
 mod names;
 
+mod places;
 mod store;
 
 mod disk;
@@ -17,6 +18,7 @@ mod grants;
 mod session;
 
 mod answer;
+mod lender;
 
 #[doc(hidden)]
 pub mod fuzz;
@@ -26,13 +28,14 @@ pub mod sim;
 use crate::clock::{Clock, RealClock};
 use crate::wire::auth::TokenKey;
 use crate::wire::capability::Signer;
-use crate::wire::local_name;
+use crate::wire::{local_name, memory_name};
 use larder_sys::mapping::{MapError, Mapping};
 use larder_sys::net::door::{LocalListener, LocalName};
 use larder_sys::net::socket::Listener;
 use larder_sys::net::{Stream, Transport, open_channel};
 use larder_sys::space::{GRANULE, Space};
 use parking_lot::Mutex;
+use places::Places;
 use session::{Ending, Session};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -120,6 +123,9 @@ struct Shared {
     key: Option<TokenKey>,
     clock: Arc<dyn Clock>,
     transport: Transport,
+    /// Clients of this host may read its memory in place.
+    lends: bool,
+    places: Places,
     stopping: AtomicBool,
     clients: Mutex<HashMap<u64, Client>>,
     /// Number of the next connection.
@@ -140,8 +146,8 @@ impl Shared {
         clock: Arc<dyn Clock>,
         signer: Signer,
     ) -> Result<(Self, Vec<String>), NodeError> {
-        let arena = Space::mapped(Mapping::new(options.mem)?);
         let mut notes = Vec::new();
+        let arena = Space::mapped(memory(&options, &mut notes)?);
         let mut disk = None;
         if let Some((path, bytes)) = options.disk {
             match disk::open(&path, bytes) {
@@ -160,6 +166,8 @@ impl Shared {
             key: options.token.as_deref().map(TokenKey::new),
             clock,
             transport: options.transport,
+            lends: false,
+            places: Places::default(),
             stopping: AtomicBool::new(false),
             clients: Mutex::new(HashMap::new()),
             next: AtomicU64::new(0),
@@ -176,11 +184,24 @@ impl Shared {
     }
 }
 
+/// Memory of a node: such that clients of this host can read it in place, where they may.
+fn memory(options: &NodeOptions, notes: &mut Vec<String>) -> Result<Mapping, MapError> {
+    if options.transport == Transport::Best {
+        match Mapping::shared(options.mem) {
+            Ok(mapping) => return Ok(mapping),
+            Err(error) => notes.push(format!("memory is not lent in place: {}", error.errno)),
+        }
+    }
+    Mapping::new(options.mem)
+}
+
 /// A running node; dropping it stops it.
 pub struct Node {
     shared: Arc<Shared>,
     listener: Listener,
     local: Option<LocalListener>,
+    /// Where its memory is lent.
+    lender: Option<LocalListener>,
     address: SocketAddr,
     threads: Vec<JoinHandle<()>>,
     notes: Vec<String>,
@@ -212,7 +233,16 @@ impl Node {
         let secret = larder_sys::random::secret()?;
         let signer = Signer::new(pool, incarnation, secret);
         let transport = options.transport;
-        let (shared, mut notes) = Shared::new(options, clock, signer)?;
+        let (mut shared, mut notes) = Shared::new(options, clock, signer)?;
+        let lender = shared.store.descriptor().map(|_| {
+            let name = memory_name(incarnation, address.port());
+            LocalListener::bind(&name)
+        });
+        if let Some(Err(error)) = &lender {
+            notes.push(format!("memory is not lent in place: {error}"));
+        }
+        let lender = lender.and_then(Result::ok);
+        shared.lends = lender.is_some();
         let local = match transport {
             Transport::Best => LocalListener::bind(&local_name(incarnation, address.port())),
             Transport::Tcp | Transport::Threads => Err(std::io::ErrorKind::Unsupported.into()),
@@ -226,6 +256,7 @@ impl Node {
             shared: Arc::new(shared),
             listener,
             local: local.ok(),
+            lender,
             address,
             threads: Vec::new(),
             notes,
@@ -244,6 +275,12 @@ impl Node {
         let builder = std::thread::Builder::new().name("larder-accept".to_owned());
         self.threads
             .push(builder.spawn(move || accept(&shared, &tcp))?);
+        if let Some(listener) = self.lender.clone() {
+            let shared = Arc::clone(&self.shared);
+            let builder = std::thread::Builder::new().name("larder-lender".to_owned());
+            self.threads
+                .push(builder.spawn(move || lender::lend(&shared, &listener))?);
+        }
         let Some(listener) = self.local.clone() else {
             return Ok(());
         };
@@ -285,7 +322,8 @@ impl Node {
     pub fn stop(&mut self) {
         self.shared.stopping.store(true, Ordering::Release);
         self.listener.stop();
-        self.local.iter().for_each(LocalListener::stop);
+        let local = self.local.iter().chain(&self.lender);
+        local.for_each(LocalListener::stop);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

@@ -18,6 +18,7 @@ mod driver;
 
 mod lent;
 mod objects;
+mod placed;
 
 mod client;
 
@@ -30,6 +31,7 @@ pub use client::{Client, NodeInfo, PutContent};
 pub use health::{Health, HealthCounts, Standing};
 pub use lent::{Lent, LentSource};
 pub use objects::ObjectSource;
+pub use placed::Placed;
 pub use pulse::{Pulse, Sign};
 pub use watch::Watch;
 

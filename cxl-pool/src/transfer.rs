@@ -89,6 +89,8 @@ pub enum MoveError {
     },
     #[error("{block}: its memory is held by an earlier move that does not end; is a device stuck?")]
     Held { block: BlockId },
+    #[error("{block} cannot be read in place: {why}; fetch it")]
+    Unplaced { block: BlockId, why: &'static str },
     #[error("the mover has stopped: {cause}")]
     Stopped { cause: String },
 }

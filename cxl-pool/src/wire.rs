@@ -13,6 +13,7 @@ pub mod capability;
 
 pub mod auth;
 pub mod sums;
+pub mod ticket;
 
 pub mod reply;
 pub mod request;
@@ -25,7 +26,7 @@ use std::fmt;
 
 /// Longest name of a model, in bytes.
 pub const NAME_MAX: usize = 255;
-/// Hashes in one open or hold.
+/// Hashes in one open or hold, and capabilities in one place.
 pub const HASHES_MAX: usize = 1000;
 /// Ranges in one get, and frames that a client leaves unanswered on one connection.
 pub const CREDITS: usize = 64;
@@ -36,6 +37,11 @@ pub const OBJECT_MAX: u64 = 8 << 30;
 /// Who came through a forwarder knows another port, and does not find it.
 pub(crate) fn local_name(incarnation: u64, port: u16) -> LocalName {
     LocalName::new(format!("larder-node-{incarnation:016x}-{port}"))
+}
+
+/// Where that node gives its memory to clients of its own host who have a ticket.
+pub(crate) fn memory_name(incarnation: u64, port: u16) -> LocalName {
+    LocalName::new(format!("larder-memory-{incarnation:016x}-{port}"))
 }
 
 /// A frame that makes no sense, and why.

@@ -4,8 +4,11 @@ use super::LEASE;
 use super::session::{Answer, Session, Trust};
 use super::store::Bytes;
 use crate::wire::auth::Side;
+use crate::wire::capability::Capability;
 use crate::wire::reply::{Refusal, Reply, Welcome};
 use crate::wire::request::{Check, GetRange, Kind, Request};
+use crate::wire::ticket::Ticket;
+use larder_sys::lease::Scratch;
 use larder_sys::net::Outgoing;
 use std::sync::Arc;
 
@@ -107,6 +110,10 @@ impl Session {
                 Reply::Done
             }
             Request::Stat => Reply::Stats(store.stat(self.shared.clients())),
+            Request::Place {
+                ticket,
+                capabilities,
+            } => self.place(ticket, &capabilities)?,
             Request::Hello { .. } | Request::Auth { .. } => return Err(Refusal::Misuse),
             Request::Get(_) | Request::Put { .. } => unreachable!("taken before"),
         })
@@ -122,6 +129,32 @@ impl Session {
             }
             Err(capability) => Reply::Committed(capability),
         })
+    }
+
+    /// Pins objects for who reads them in place. A client that is refused one gives all up.
+    fn place(&self, ticket: Option<Ticket>, wanted: &[Capability]) -> Result<Reply, Refusal> {
+        if !self.shared.lends {
+            return Err(Refusal::Unsupported);
+        }
+        let pins: Result<Vec<_>, _> = wanted.iter().map(|one| self.in_memory(one)).collect();
+        let places = &self.shared.places;
+        let placed = pins.and_then(|pins| {
+            let offsets = pins.iter().map(|pin| pin.extent().0).collect();
+            let ticket = places.add(ticket, self.id, pins, self.shared.clock.now())?;
+            Ok(Reply::Placed { ticket, offsets })
+        });
+        if let (Err(_), Some(ticket)) = (&placed, ticket) {
+            places.forget(ticket, self.id);
+        }
+        placed
+    }
+
+    /// The memory of an object, pinned.
+    fn in_memory(&self, capability: &Capability) -> Result<Arc<Scratch>, Refusal> {
+        match self.store().find(capability)?.bytes {
+            Bytes::Memory(object) => Ok(object),
+            Bytes::Disk(_) => Err(Refusal::NotInMemory),
+        }
     }
 
     /// Bytes of a range, pinned, with their checksums.

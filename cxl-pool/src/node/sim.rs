@@ -1,6 +1,7 @@
 //! A door for simulation: a node without threads and sockets, whose sessions take turns.
 
 use super::Shared;
+use super::places::Places;
 use super::session::{Session, Trust};
 use super::store::{Disk, Store};
 use crate::clock::Clock;
@@ -33,6 +34,8 @@ impl SimNode {
             key: None,
             clock,
             transport: Transport::Best,
+            lends: false,
+            places: Places::default(),
             stopping: AtomicBool::new(false),
             clients: Mutex::new(HashMap::new()),
             next: AtomicU64::new(1),

@@ -22,6 +22,7 @@ use larder_sys::net::local::Rest;
 use larder_sys::space::{Extent, Space};
 use larder_sys::tierfile::TierFile;
 use parking_lot::Mutex;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 /// The only tenant of this version.
@@ -100,6 +101,11 @@ impl Store {
 
     pub(super) const fn signer(&self) -> &Signer {
         &self.signer
+    }
+
+    /// What other processes map the memory by, if they may.
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.arena.mapping()?.descriptor()
     }
 
     pub(super) fn mem_bytes(&self) -> u64 {

@@ -5,6 +5,7 @@ use super::health::{Begin, Health};
 use super::lent::Lent;
 use super::link::{Connector, Link};
 use super::objects::{ObjectSource, reader};
+use super::placed::{Placed, place};
 use super::table::Contents;
 use super::watch::{Watch, Watcher};
 use super::{RemoteError, RemoteOptions};
@@ -312,6 +313,13 @@ impl Client {
         let contents = Arc::new(known.contents().elsewhere());
         self.contents.lock().push(Arc::downgrade(&contents));
         reader(&self.connector, None, contents)
+    }
+
+    /// The content of `source` where it stands in the node's memory, mapped; `None` where the node
+    /// is not on this host, is another user's, serves TCP only (`Transport` of either side), or
+    /// does not have all of it in memory.
+    pub fn place(&self, source: &ObjectSource) -> Result<Option<Arc<Placed>>, RemoteError> {
+        place(&self.connector, source)
     }
 
     /// Address space of `bytes` at the node, for objects of the client's own.

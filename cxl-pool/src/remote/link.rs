@@ -8,7 +8,8 @@ use crate::wire::auth::{Side, TokenKey};
 use crate::wire::header::{HEADER_BYTES, Header};
 use crate::wire::reply::{Refusal, Reply, Welcome};
 use crate::wire::request::Request;
-use crate::wire::{WireError, local_name};
+use crate::wire::{WireError, local_name, memory_name};
+use larder_sys::net::door::LocalName;
 use larder_sys::net::{Channel, Stream, Transport, door, open_channel, socket};
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -96,6 +97,11 @@ impl Connector {
     /// Connections are to this start of the node from now on.
     pub(super) fn adopt(&self, incarnation: u64) {
         self.incarnation.store(incarnation, Ordering::Release);
+    }
+
+    /// Bytes may come on other ways than a connection: it is a real one, and no way was chosen.
+    pub(super) fn is_free(&self) -> bool {
+        self.dial.is_none() && self.options.transport == Transport::Best
     }
 
     /// Another connection, past the handshake.
@@ -213,17 +219,28 @@ impl Link {
     /// As `link`, to the same start of the node, over the local socket where it waits for clients
     /// of its host; `None` if that is not there.
     fn beside(link: &Self, options: &RemoteOptions) -> Option<Self> {
-        let Stream::Tcp(stream) = &link.stream else {
+        let wait = options.timeout.min(DIAL_WAIT);
+        let incarnation = link.welcome.incarnation;
+        let name = local_name(incarnation, link.local_port()?);
+        let stream = door::connect(&name, wait).ok()?;
+        let beside = Self::greet(Stream::Local(stream), options, wait).ok()?;
+        (beside.welcome.incarnation == incarnation).then_some(beside)
+    }
+
+    /// The port of the node, if both ends of the connection have one address.
+    fn local_port(&self) -> Option<u16> {
+        let Stream::Tcp(stream) = &self.stream else {
             return None;
         };
         let peer = stream.peer_addr().ok()?;
         let is_here = stream.local_addr().ok()?.ip() == peer.ip();
-        let wait = options.timeout.min(DIAL_WAIT);
-        let incarnation = link.welcome.incarnation;
-        let name = local_name(incarnation, peer.port());
-        let stream = is_here.then(|| door::connect(&name, wait).ok()).flatten()?;
-        let beside = Self::greet(Stream::Local(stream), options, wait).ok()?;
-        (beside.welcome.incarnation == incarnation).then_some(beside)
+        is_here.then_some(peer.port())
+    }
+
+    /// Where the node lends its memory, if it is found on this host.
+    pub(super) fn memory_name(&self) -> Option<LocalName> {
+        let incarnation = self.welcome.incarnation;
+        self.local_port().map(|port| memory_name(incarnation, port))
     }
 
     /// Longest wait for an answer, and for room to ask.

@@ -47,6 +47,11 @@ impl Contents {
         self.opened.lock().get(file as usize).copied()
     }
 
+    /// All of it as it was opened last.
+    pub(super) fn capabilities(&self) -> Arc<[Capability]> {
+        Arc::clone(&self.opened.lock())
+    }
+
     pub(super) fn is_whole(&self) -> bool {
         self.is_whole.load(Ordering::Acquire)
     }

@@ -40,6 +40,7 @@ pub enum Op {
     Resolve = 13,
     RemoveName = 14,
     Stat = 15,
+    Place = 16,
     Welcome = 0x8001,
     Done = 0x8002,
     Proof = 0x8003,
@@ -50,11 +51,12 @@ pub enum Op {
     NameList = 0x800c,
     Resolved = 0x800d,
     Stats = 0x800f,
+    Placed = 0x8010,
     Refused = 0x80ff,
 }
 
 impl Op {
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 28] = [
         Self::Hello,
         Self::Auth,
         Self::Ping,
@@ -70,6 +72,7 @@ impl Op {
         Self::Resolve,
         Self::RemoveName,
         Self::Stat,
+        Self::Place,
         Self::Welcome,
         Self::Done,
         Self::Proof,
@@ -80,6 +83,7 @@ impl Op {
         Self::NameList,
         Self::Resolved,
         Self::Stats,
+        Self::Placed,
         Self::Refused,
     ];
 

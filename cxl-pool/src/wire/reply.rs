@@ -3,6 +3,7 @@
 use super::capability::{CAPABILITY_BYTES, Capability};
 use super::cursor::{Cursor, put_name};
 use super::header::{BODY_MAX, Header, Op, frame};
+use super::ticket::Ticket;
 use super::{HASHES_MAX, ObjectHash, WireError};
 
 /// What a node says of itself; answers the hello.
@@ -66,6 +67,10 @@ pub enum Refusal {
     Misuse,
     #[error("a limit of the node is reached: {limit} at most")]
     Limit { limit: u64 },
+    #[error("the object is on the node's disk, not in its memory; get it")]
+    NotInMemory,
+    #[error("the node does not lend its memory in place; get the object")]
+    Unsupported,
 }
 
 /// See the module.
@@ -86,6 +91,11 @@ pub enum Reply {
     NameList(Vec<NamedModel>),
     Resolved(Option<ObjectHash>),
     Stats(Stat),
+    /// First byte of each object in the node's memory, which the ticket opens.
+    Placed {
+        ticket: Ticket,
+        offsets: Vec<u64>,
+    },
     Refused(Refusal),
 }
 
@@ -112,6 +122,10 @@ impl Reply {
             Op::Resolved if cursor.0.is_empty() => Self::Resolved(None),
             Op::Resolved => Self::Resolved(Some(cursor.hash()?)),
             Op::Stats => Self::Stats(stat(cursor)?),
+            Op::Placed => Self::Placed {
+                ticket: Ticket::decode(cursor)?.ok_or(WireError::Range { what: "a ticket" })?,
+                offsets: cursor.each(8, HASHES_MAX, Cursor::u64)?,
+            },
             Op::Refused => Self::Refused(refusal(cursor)?),
             request => return Err(WireError::Op { op: request as u16 }),
         })
@@ -129,6 +143,7 @@ impl Reply {
             Self::NameList(_) => Op::NameList,
             Self::Resolved(_) => Op::Resolved,
             Self::Stats(_) => Op::Stats,
+            Self::Placed { .. } => Op::Placed,
             Self::Refused(_) => Op::Refused,
         }
     }
@@ -168,6 +183,12 @@ impl Reply {
             Self::Stats(stat) => {
                 for value in stat_fields(stat) {
                     body.extend_from_slice(&value.to_le_bytes());
+                }
+            }
+            Self::Placed { ticket, offsets } => {
+                body.extend_from_slice(ticket.bytes());
+                for offset in offsets {
+                    body.extend_from_slice(&offset.to_le_bytes());
                 }
             }
             Self::Refused(refusal) => put_refusal(body, *refusal),
@@ -277,6 +298,8 @@ fn refusal(cursor: &mut Cursor<'_>) -> Result<Refusal, WireError> {
         (6, 0, 0) => Refusal::Missing,
         (7, 0, 0) => Refusal::Disk,
         (8, 0, 0) => Refusal::Misuse,
+        (10, 0, 0) => Refusal::NotInMemory,
+        (11, 0, 0) => Refusal::Unsupported,
         _ => return Err(WireError::Range { what: "a refusal" }),
     };
     if zero == [0; 6] {
@@ -297,6 +320,8 @@ fn put_refusal(body: &mut Vec<u8>, refusal: Refusal) {
         Refusal::Disk => (7, 0, 0),
         Refusal::Misuse => (8, 0, 0),
         Refusal::Limit { limit } => (9, limit, 0),
+        Refusal::NotInMemory => (10, 0, 0),
+        Refusal::Unsupported => (11, 0, 0),
     };
     body.extend_from_slice(&code.to_le_bytes());
     body.extend_from_slice(&[0; 6]);

@@ -3,6 +3,7 @@
 use super::capability::{CAPABILITY_BYTES, Capability};
 use super::cursor::{Cursor, put_name};
 use super::header::{BODY_MAX, DATA_MAX, Header, Op, frame};
+use super::ticket::{TICKET_BYTES, Ticket};
 use super::{CREDITS, HASHES_MAX, OBJECT_MAX, ObjectHash, WireError};
 
 /// Bytes of one range in a get.
@@ -89,6 +90,11 @@ pub enum Request {
         name: String,
     },
     Stat,
+    /// Objects that the client wants to read where they stand, added to those of a ticket.
+    Place {
+        ticket: Option<Ticket>,
+        capabilities: Vec<Capability>,
+    },
 }
 
 impl Request {
@@ -142,6 +148,10 @@ impl Request {
                 name: cursor.name()?,
             },
             Op::Stat => Self::Stat,
+            Op::Place => Self::Place {
+                ticket: Ticket::decode(cursor)?,
+                capabilities: cursor.each(CAPABILITY_BYTES, HASHES_MAX, Capability::decode)?,
+            },
             reply => return Err(WireError::Op { op: reply as u16 }),
         })
     }
@@ -163,6 +173,7 @@ impl Request {
             Self::Resolve { .. } => Op::Resolve,
             Self::RemoveName { .. } => Op::RemoveName,
             Self::Stat => Op::Stat,
+            Self::Place { .. } => Op::Place,
         }
     }
 
@@ -206,6 +217,14 @@ impl Request {
             }
             Self::Names { after: name } | Self::Resolve { name } | Self::RemoveName { name } => {
                 put_name(body, name);
+            }
+            Self::Place {
+                ticket,
+                capabilities,
+            } => {
+                let ticket = ticket.as_ref().map(Ticket::bytes);
+                body.extend_from_slice(ticket.unwrap_or(&[0; TICKET_BYTES]));
+                capabilities.iter().for_each(|one| one.encode(body));
             }
         }
     }

@@ -4,6 +4,7 @@ use super::capability::{Capability, Claim, Signer, Standing};
 use super::header::{DATA_MAX, HEADER_BYTES, Header, Op, VERSION};
 use super::reply::{NamedModel, Refusal, Reply, Stat, Welcome};
 use super::request::{Check, GetRange, Kind, Request};
+use super::ticket::Ticket;
 use super::{ObjectHash, WireError, fuzz};
 use crate::crc::crc32c;
 use crate::sim::SplitMix;
@@ -60,6 +61,14 @@ fn requests() -> Vec<Request> {
         Request::Resolve { name: name() },
         Request::RemoveName { name: name() },
         Request::Stat,
+        Request::Place {
+            ticket: None,
+            capabilities: vec![capability; 3],
+        },
+        Request::Place {
+            ticket: Ticket::new([4; 16]),
+            capabilities: Vec::new(),
+        },
     ]
 }
 
@@ -90,6 +99,12 @@ fn replies() -> Vec<Reply> {
         Reply::Resolved(None),
         Reply::Resolved(Some(hash)),
         Reply::Stats(Stat::default()),
+        Reply::Placed {
+            ticket: Ticket::new([5; 16]).expect("not zero"),
+            offsets: vec![0, 4096, 1 << 40],
+        },
+        Reply::Refused(Refusal::NotInMemory),
+        Reply::Refused(Refusal::Unsupported),
         Reply::Refused(Refusal::Full { needed: 2, free: 1 }),
         Reply::Refused(Refusal::Stale),
         Reply::Refused(Refusal::Limit { limit: 4 }),

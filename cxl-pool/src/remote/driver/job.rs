@@ -72,6 +72,6 @@ pub(super) const fn errno_of(refusal: Refusal) -> Errno {
         Refusal::Mismatch => Errno::EBADMSG,
         Refusal::Missing => Errno::ENOENT,
         Refusal::Disk => Errno::EIO,
-        Refusal::Misuse => Errno::EPROTO,
+        Refusal::Misuse | Refusal::NotInMemory | Refusal::Unsupported => Errno::EPROTO,
     }
 }
