@@ -5,6 +5,7 @@
 //! `need = max(0, W - budget)`. A token takes at least `max(need / paths, W / memory)`. With
 //! experts the attention, shared parts and KV come first, and what is left of the budget holds
 //! experts: the need is what a cache of that size misses in a replay of the run's own routing.
+//! What is read in place has no path to come over: it is memory, and measured with it.
 
 pub mod replay;
 pub mod curve;
@@ -116,6 +117,8 @@ pub struct Demand {
     pub budget: u64,
     /// Experts that the replay of a mean step misses, in bytes.
     pub missed_bytes: f64,
+    /// What the budget does not hold is read in place: no path has to bring it.
+    pub is_placed: bool,
 }
 
 impl Demand {
@@ -126,6 +129,9 @@ impl Demand {
 
     /// Bytes that must come over the paths for the token at `position`.
     pub fn need_bytes(&self, position: u64) -> f64 {
+        if self.is_placed {
+            return 0.0;
+        }
         let stays = self.dense_bytes + self.kv_token_bytes * position;
         stays.saturating_sub(self.budget) as f64 + self.missed_bytes
     }
@@ -212,6 +218,7 @@ mod tests {
             kv_token_bytes: 10,
             budget: 600,
             missed_bytes: 0.0,
+            is_placed: false,
         };
         assert_eq!((step.read_bytes(5), step.need_bytes(5)), (1050, 450.0));
         let path = |bytes_per_s, capacity| PathBound {
@@ -235,6 +242,13 @@ mod tests {
             ..step
         };
         let (speed, by) = all.bound(5..6, &origin, memory);
+        assert!((speed - 10_000.0 / 1050.0).abs() < 1e-9 && by == MEMORY);
+        let placed = Demand {
+            is_placed: true,
+            missed_bytes: 70.0,
+            ..step
+        };
+        let (speed, by) = placed.bound(5..6, &origin, memory);
         assert!((speed - 10_000.0 / 1050.0).abs() < 1e-9 && by == MEMORY);
     }
 

@@ -53,6 +53,8 @@ pub struct Needs {
     /// The budget may shrink, so there is a ring even where everything fits: memory that nobody
     /// touches costs nothing.
     pub keeps_ring: bool,
+    /// Every block can be read in place outside the fast tier: none streams.
+    pub is_placed: bool,
     /// Longest context, in tokens.
     pub context: usize,
     /// Bytes of one embedding row.
@@ -237,7 +239,7 @@ impl Layout {
         let mut space_bytes = budget.min(needs.max_useful_bytes());
         let ring_start = needs.work_bytes(BASE_ROWS, BASE_ROWS);
         let frame_bytes = needs.frame_bytes();
-        let keeps_ring = needs.keeps_ring && needs.experts.is_none();
+        let keeps_ring = needs.keeps_ring && needs.experts.is_none() && !needs.is_placed;
         if keeps_ring {
             let ring = frames(&needs, space_bytes, frame_bytes) * frame_bytes;
             space_bytes = budget.min(needs.max_useful_bytes() + ring);
@@ -245,6 +247,7 @@ impl Layout {
         let rows = RESIDENT_ROWS_MIN.min(needs.context);
         let beside = needs.kv_bytes() + needs.work_bytes(rows, rows);
         let streams = match needs.experts {
+            None if needs.is_placed => false,
             None => keeps_ring || ring_start + needs.dense_bytes() + beside > space_bytes,
             Some(experts) => {
                 let experts = experts.good_bytes().min(experts.bytes());
@@ -379,6 +382,11 @@ impl Layout {
         held.max(self.kv_floor(work)).min(kv)
     }
 
+    /// Every block is on the fast tier, or nothing works: there is no ring, and none is placed.
+    const fn all_stay(&self) -> bool {
+        self.frames == 0 && self.experts.is_none() && !self.needs.is_placed
+    }
+
     /// Rows of each prefill pass over a prompt of `tokens` tokens: those that bring the fewest
     /// bytes in. `logits` rows per pass are wanted at most.
     pub fn prefill_rows(&self, tokens: usize, logits: usize) -> usize {
@@ -402,7 +410,7 @@ impl Layout {
             }
             let border = self.kv_border(tokens, work) - work;
             let resident = (border - self.fixed_start).max(kept).min(weights);
-            if self.frames == 0 && self.experts.is_none() && resident < weights {
+            if self.all_stay() && resident < weights {
                 return None;
             }
             let away = kv - self.kv_here(tokens, work);
@@ -411,7 +419,7 @@ impl Layout {
         let cost = |rows: usize| bytes(rows, self.needs.work_bytes(rows, logits.min(rows)));
         let free = self.kv_border(tokens, 0) - self.fixed_start;
         let may_stay = self.frames == 0 || self.needs.keeps_ring;
-        let most = if may_stay && free >= weights {
+        let most = if self.needs.is_placed || (may_stay && free >= weights) {
             RESIDENT_ROWS
         } else {
             PREFILL_ROWS_MAX
@@ -467,6 +475,7 @@ mod tests {
             experts: None,
             kv_has_home: false,
             keeps_ring: false,
+            is_placed: false,
             work: WorkShape::dense(64, 64, 32, 128, 512, 4, 128),
             kv: KvLayout {
                 layers: 2,

@@ -300,7 +300,8 @@ impl Session {
     fn rehome(&mut self, measured: &Carried) {
         let origins = (0..self.origins).filter_map(|n| measured.of(n));
         let origin: f64 = origins.sum();
-        if origin == 0.0 || !self.manifest.is_packed {
+        let is_placed = self.layout.needs().is_placed;
+        if origin == 0.0 || !self.manifest.is_packed || is_placed {
             return;
         }
         let homes = self.homes.list.iter().zip(&self.home_rates);

@@ -11,8 +11,12 @@
 //! Life of a streamed block: a free frame, wanted, waited for, leased, done with, evicted, and
 //! the frame goes to the next block in line. If no frame is free, the one whose block is used
 //! last is taken, so a change of plan never ends in a deadlock.
+//!
+//! Where the supply stands in memory that kernels read, nothing streams: what is not fixed is
+//! leased in place, see [`in_place`].
 
 mod future;
+mod in_place;
 mod routes;
 mod experts;
 mod shake;
@@ -59,6 +63,8 @@ pub struct StagerCounters {
     pub stall: Duration,
     /// Blocks of a warm-up that were used before they left.
     pub warm_hits: u64,
+    /// Bytes of leases that were read in place, outside the fast tier.
+    pub in_place: u64,
 }
 
 /// A place in the passes to come.
@@ -154,7 +160,7 @@ impl Stager {
 
     /// Blocks that operations may hold at once without one more being out of room.
     pub fn blocks_ahead(&self) -> usize {
-        if self.frames.is_empty() {
+        if self.frames.is_empty() || self.supply.is_placed() {
             usize::MAX
         } else {
             self.frames.len() - 1
@@ -366,17 +372,22 @@ impl Stager {
         if self.in_use[place.index] {
             return Ok(false);
         }
+        let is_fixed = self.layout.is_fixed(place.index, self.border);
+        if is_fixed {
+            self.bring_here(block);
+        }
         if self.supply.table().state(slot_of(block)) != State::Absent {
             return Ok(true);
         }
         let bytes = self.supply.bytes(block);
-        let is_fixed = self.layout.is_fixed(place.index, self.border);
         let extent = if is_fixed {
             if !wait && self.fixed_ahead > 0 && self.fixed_ahead + bytes > FIXED_AHEAD_BYTES {
                 return Ok(false);
             }
             let address = self.layout.addresses[place.index];
             self.memory(place.index, wait, || self.space.alloc_at(address, bytes))?
+        } else if self.supply.is_placed() {
+            return self.read_there(block, wait);
         } else {
             self.frame_for(place, wait)?
         };
@@ -426,9 +437,10 @@ impl Stager {
     /// The block is where it was at its last use and stays there: it can be leased without waiting,
     /// and nothing waits for it to be used.
     pub fn rests(&self, block: BlockId) -> bool {
-        self.layout.is_fixed(block.index(), self.border)
-            && !self.moved[block.index()]
+        let stays = || self.layout.is_fixed(block.index(), self.border) || self.supply.is_placed();
+        !self.moved[block.index()]
             && self.supply.table().state(slot_of(block)) == State::Ready
+            && stays()
     }
 
     /// Leases the next block of the pass, which must be `block`, sleeping until it is there.
@@ -440,13 +452,14 @@ impl Stager {
         );
         let start = Instant::now();
         let was_ready = self.supply.table().state(slot_of(block)) == State::Ready;
-        if self.next <= self.now {
+        if self.next <= self.now || self.is_left_there(block) {
             let asked = self.ask(self.now, true)?;
             assert!(asked, "{block} has neither a frame nor its place");
-            self.next = Place {
+            let behind = Place {
                 index: self.now.index + 1,
                 ..self.now
             };
+            self.next = self.next.max(behind);
         }
         let outcome = self.supply.wait(block, || self.place_again(block.index()));
         let lease = match outcome {
@@ -459,6 +472,7 @@ impl Stager {
         if !was_ready {
             self.counters.stall += start.elapsed();
         }
+        self.note_in_place(block, &lease);
         if std::mem::take(&mut self.moved[block.index()]) {
             self.counters.misses += 1;
             if self.frame_of(block.index()).is_none() {

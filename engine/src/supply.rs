@@ -4,11 +4,14 @@
 //! order in proportion to the bandwidths, so that every link carries its share at once. A block
 //! goes home the first time it has come from the origin; until then, and where no home takes it,
 //! the origin is read again. Blocks of a model file have no other home: they are only dropped.
+//!
+//! The memory of a node on this host is read by the same processors as ours: where it has the whole
+//! model, blocks can be read in place.
 
 use crate::home::{Homes, given_back};
 use larder_pool::block::BlockSpec;
 use larder_pool::mover::{Mover, Request};
-use larder_pool::remote::{Health, ObjectSource, Standing};
+use larder_pool::remote::{Health, ObjectSource, Placed, Standing};
 use larder_pool::sys::lease::{ReadLease, SlotTable};
 use larder_pool::sys::slot::State;
 use larder_pool::sys::space::Extent;
@@ -78,6 +81,8 @@ pub struct Supply {
     assigned: Arc<[Option<u8>]>,
     /// Bytes of each home that are not for weights.
     reserve: u64,
+    /// All blocks where they can be read in place.
+    placed: Option<Arc<Placed>>,
 }
 
 impl Supply {
@@ -96,7 +101,41 @@ impl Supply {
             specs: specs.into(),
             assigned: Arc::default(),
             reserve: 0,
+            placed: None,
         }
+    }
+
+    /// All blocks stand in `placed` too, to be read in place.
+    #[must_use]
+    pub fn with_placed(mut self, placed: Option<Arc<Placed>>) -> Self {
+        self.placed = placed;
+        self
+    }
+
+    /// Blocks can be read in place: see [`Self::place`].
+    pub const fn is_placed(&self) -> bool {
+        self.placed.is_some()
+    }
+
+    /// Bytes outside the fast tier that were read in place so far, each block once.
+    pub fn lent_bytes(&self) -> u64 {
+        self.placed.as_ref().map_or(0, |placed| placed.read_bytes())
+    }
+
+    /// Makes a block, which must be absent, ready where it stands outside the fast tier.
+    ///
+    /// # Panics
+    /// If blocks cannot be read in place.
+    pub fn place(&self, block: BlockId) -> Result<(), MoveError> {
+        let placed = self.placed.as_ref().expect("the caller asked");
+        let (spec, sums) = (&self.specs[block.index()], self.mover.sums());
+        placed.publish(self.table(), block, spec, sums).map(drop)
+    }
+
+    /// The block is ready, and read in place.
+    pub fn is_in_place(&self, block: BlockId) -> bool {
+        let lease = || self.table().pin(slot_of(block));
+        self.is_placed() && lease().is_some_and(|lease| lease.is_lent())
     }
 
     /// Homes the blocks `streamed`, in the order of their use, on the lower tiers: tier n in

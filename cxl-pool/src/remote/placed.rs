@@ -82,6 +82,12 @@ impl Placed {
         self.objects.iter().map(|object| object.len).sum()
     }
 
+    /// Bytes of blocks that were published so far: their pages count as resident in this process,
+    /// though the node has them.
+    pub fn read_bytes(&self) -> u64 {
+        self.checked.lock().values().map(|run| run.len).sum()
+    }
+
     /// Makes an absent slot ready with the block where it stands, once its checksums agree with
     /// `sums`: the first time only, a block that was checked is not read again. `false` if the
     /// slot was not absent.

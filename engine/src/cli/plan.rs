@@ -200,7 +200,16 @@ fn tiers(session: &Session, tokens: usize) -> Vec<TierPlan> {
         plans.push(TierPlan::new(&home.name, Some(home.bytes()), &holds));
     }
     let weights = session.manifest().weight_bytes();
-    plans.push(TierPlan::new("origin", None, &[("all weights", weights)]));
+    let in_place = if needs.is_placed {
+        weights.saturating_sub(fixed + experts)
+    } else {
+        0
+    };
+    let holds = [
+        ("all weights", weights),
+        ("of them read in place", in_place),
+    ];
+    plans.push(TierPlan::new("origin", None, &holds));
     plans
 }
 

@@ -12,7 +12,7 @@ use super::pressure::PressureReport;
 use super::size::{memory, or_dash, rate, share, speed, time};
 use super::table::{Table, width_of};
 use super::warm::WarmReport;
-use super::words::{bound, fast_tier, while_decoding};
+use super::words::{bound, fast_tier, in_place, while_decoding};
 use crate::bound::replay::Record;
 use crate::bound::{Bandwidth, Demand, MEMORY};
 use crate::session::{Carried, Generated, MemorySpeed, Sample, Session, SessionError};
@@ -143,6 +143,8 @@ pub(super) struct RunReport {
     pub(super) fast_bytes: u64,
     pub(super) peak_bytes: u64,
     bytes_moved: BTreeMap<String, u64>,
+    /// Weights that kernels read in the memory of a node.
+    in_place_bytes: u64,
     /// Bytes moved while decoding, divided by what the budget made necessary.
     pub(super) bytes_over_need: Option<f64>,
     hits: u64,
@@ -184,6 +186,7 @@ pub(super) fn demand(session: &Session) -> Demand {
         kv_token_bytes: kv.slice_bytes * kv.layers as u64 / larder_cpu::KV_TOKENS as u64,
         budget: session.resolved().budget,
         missed_bytes: 0.0,
+        is_placed: session.layout().needs().is_placed,
     }
 }
 
@@ -316,8 +319,12 @@ impl RunReport {
             decode_tok_s,
             prefill_tok_s: prompt_tokens as f64 / made.first_token.as_secs_f64(),
             fast_bytes: session.space().peak_bytes(),
-            peak_bytes: peak_bytes.max(resident_bytes()),
+            // What a node lends is its own.
+            peak_bytes: peak_bytes
+                .max(resident_bytes())
+                .saturating_sub(session.stager().supply().lent_bytes()),
             bytes_moved: bytes_moved(session, &names),
+            in_place_bytes: counters.in_place,
             bytes_over_need: (bounds.need > 0.0).then(|| arrived as f64 / bounds.need),
             hits: counters.hits,
             misses: counters.misses,
@@ -408,6 +415,9 @@ impl RunReport {
             let link = self.link_mb_s.get(path).copied().and_then(while_decoding);
             let told = [Some(memory(*bytes)), link].into_iter().flatten();
             table.row(path, told.collect::<Vec<_>>().join(", "));
+        }
+        if self.in_place_bytes > 0 {
+            table.row("in place", in_place(self.in_place_bytes));
         }
         disks::rows(&self.disks, &mut table);
         table.row("link busy", or_dash(self.link_busy, share));

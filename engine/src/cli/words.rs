@@ -37,6 +37,11 @@ pub(super) fn while_decoding(mb_s: f64) -> Option<String> {
     (mb_s > 0.0).then(|| format!("{} while decoding", rate(mb_s * 1e6)))
 }
 
+/// Weights that are not moved.
+pub(super) fn in_place(bytes: u64) -> String {
+    format!("{} read in the node's memory", memory(bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

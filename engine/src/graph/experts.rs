@@ -76,6 +76,9 @@ impl Machine<'_> {
     /// Guesses what the layers behind `index` will pick: for a few rows by their own routers on
     /// the state of this one, for many rows every expert of the next.
     fn look_ahead(&mut self, index: usize, class: Class, count: usize) {
+        if !self.stager.experts().0.wants_guesses() {
+            return;
+        }
         let guess = if class == Class::Chunk {
             self.every_expert(index + 1, count)
         } else {

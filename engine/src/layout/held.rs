@@ -23,8 +23,7 @@ impl Layout {
     /// blocks of every step beside experts, two frames of experts, and the KV that cannot be
     /// elsewhere.
     pub fn least_bytes(&self) -> u64 {
-        if self.frames == 0 && self.experts.is_none() {
-            // Without a ring no block can leave.
+        if self.all_stay() {
             return self.space_bytes;
         }
         let least = self.kv_floor(0) + self.needs.kv_least();
@@ -57,6 +56,7 @@ mod tests {
             }),
             kv_has_home: has_home,
             keeps_ring: true,
+            is_placed: false,
             work: WorkShape::dense(64, 64, 32, 128, 512, 4, 128),
             kv: KvLayout {
                 layers: 2,

@@ -29,9 +29,11 @@ impl Session {
     /// Of a step behind `tokens` tokens. What is homed is taken to be at home.
     pub fn forecast(&self, tokens: usize) -> Forecast {
         let border = self.layout.kv_border(tokens, 0);
+        let is_placed = self.layout.needs().is_placed;
         let dense = self.manifest.program.dense_blocks();
         let mut streamed = vec![0.0; self.inward().len()];
-        for index in (0..dense).filter(|&index| !self.layout.is_fixed(index, border)) {
+        let comes = |&index: &usize| !is_placed && !self.layout.is_fixed(index, border);
+        for index in (0..dense).filter(comes) {
             self.add(&mut streamed, index, 1.0);
         }
         if let Some(bytes) = streamed.get_mut(self.home_at(0)) {
@@ -44,7 +46,7 @@ impl Session {
             .map_or(0, |area| area.frames_below(border));
         let mut picked = vec![0.0; streamed.len()];
         let share = self.picks_of_step() as f64 / count.max(1) as f64;
-        for index in dense..self.manifest.blocks.len() {
+        for index in (dense..self.manifest.blocks.len()).filter(|_| !is_placed) {
             self.add(&mut picked, index, share);
         }
         Forecast {

@@ -9,7 +9,7 @@ use crate::heat::Heat;
 use crate::home::Homes;
 use crate::kv::kept::KvIndex;
 use crate::layout::{BASE_ROWS, Layout};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Origin};
 use crate::session::fast::FastTier;
 use crate::session::nodes::Nodes;
 use crate::session::resolve::{SessionOptions, resolve};
@@ -21,6 +21,7 @@ use crate::supply::{Replica, Supply};
 use larder_cpu::{Kernels, Pool};
 use larder_pool::clock::RealClock;
 use larder_pool::mover::Mover;
+use larder_pool::remote::Placed;
 use larder_pool::spill::Spill;
 use larder_pool::sys::mapping::Mapping;
 use larder_pool::sys::space::Space;
@@ -41,7 +42,9 @@ impl Session {
         options: &SessionOptions,
         nodes: &Nodes,
     ) -> Result<Self, SessionError> {
-        let (resolved, needs) = resolve(&manifest, options)?;
+        let (resolved, mut needs) = resolve(&manifest, options)?;
+        let placed = place(&manifest, options, nodes)?;
+        needs.is_placed = placed.is_some();
         let layout = Layout::new(needs, resolved.budget)?;
         let needs = layout.needs().clone();
         let kernels = Kernels::new(options.isa, Arc::new(Pool::new(options.threads)))?;
@@ -59,9 +62,11 @@ impl Session {
         let homes = Homes::new(tiers.homes, Arc::clone(&mover));
         let spill = tiers.spill.map(|folder| SpillHome::new(folder, &homes));
         let rates = (tiers.origin_rate, tiers.weight_rates.as_slice());
+        // What is read in place needs no home.
+        let rates = (manifest.is_packed && placed.is_none()).then_some(rates);
         let origins = tiers.origins.len();
         let model = (&*manifest, tiers.origins);
-        let supply = open_supply(model, &layout, &homes, manifest.is_packed.then_some(rates));
+        let supply = open_supply(model, &layout, &homes, rates).with_placed(placed);
 
         let work = WorkBuffers::new(&needs.work, BASE_ROWS, BASE_ROWS, &space, Space::alloc_low)
             .expect("the layout keeps the work area free");
@@ -104,6 +109,32 @@ impl Session {
         session.check_tiers(&Carried::default())?;
         Ok(session)
     }
+}
+
+/// The model in the memory of a node on this host, if kernels may read it there: a device does not
+/// reach it, and a limit stands for a link that would have to carry it.
+fn place(
+    manifest: &Manifest,
+    options: &SessionOptions,
+    nodes: &Nodes,
+) -> Result<Option<Arc<Placed>>, SessionError> {
+    let Origin::Objects(hashes) = &manifest.origin else {
+        return Ok(None);
+    };
+    let is_limited = options.origin_limit.or(options.fast_limit).is_some();
+    if options.is_device || is_limited {
+        return Ok(None);
+    }
+    for link in nodes.origins.iter().map(|&node| &nodes.links[node]) {
+        if link.limit.is_some() {
+            continue;
+        }
+        let (_, source) = link.client.read_objects(hashes)?;
+        if let Some(placed) = link.client.place(&source)? {
+            return Ok(Some(placed));
+        }
+    }
+    Ok(None)
 }
 
 /// Memory of the fast tier, where it is wanted.

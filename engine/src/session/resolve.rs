@@ -186,6 +186,7 @@ fn needs(manifest: &Manifest, work: WorkShape, kv: KvLayout, context: usize) -> 
         kv,
         kv_has_home: false,
         keeps_ring: false,
+        is_placed: false,
         context,
         embedding_row: manifest.embedding().row_bytes(),
     }

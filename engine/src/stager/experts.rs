@@ -6,6 +6,9 @@
 //!
 //! Life of an expert: a frame (free, or of a victim that the policy names), wanted, leased once
 //! per layer and pass, then it stays until it is a victim itself or the border takes its frame.
+//!
+//! Where the supply stands in memory that kernels read, there are no victims and no guesses: those
+//! that find a free frame when they are first picked have it, all others are read in place.
 
 mod warm;
 
@@ -124,6 +127,12 @@ impl ExpertCache {
         let count = self.frames.len();
         self.set_border(0);
         self.frames.resize(count, None);
+        let experts = self.first..self.first + self.moved.len();
+        for block in experts.map(|index| BlockId::new(index as u32)) {
+            if self.supply.is_in_place(block) {
+                drop(self.supply.evict(block));
+            }
+        }
     }
 
     /// Evicts the experts that `pick` chooses, between two steps, and says how many.
@@ -163,13 +172,22 @@ impl ExpertCache {
     /// Experts that the next layers will probably pick, the nearest layer and the most likely ones
     /// first.
     pub fn guess(&mut self, blocks: impl IntoIterator<Item = BlockId>) {
+        if !self.wants_guesses() {
+            return;
+        }
         self.guesses = blocks.into_iter().collect();
         self.top_up();
     }
 
-    /// The expert has a frame, filled or on its way.
+    /// The expert has a frame, filled or on its way, or is read in place.
     pub fn is_at_hand(&self, block: BlockId) -> bool {
-        self.frame_of[block.index() - self.first].is_some() && !self.cancelled.contains(&block)
+        let has_frame = self.frame_of[block.index() - self.first].is_some();
+        (has_frame && !self.cancelled.contains(&block)) || self.supply.is_in_place(block)
+    }
+
+    /// Experts that the next layers will pick are worth knowing.
+    pub fn wants_guesses(&self) -> bool {
+        !self.supply.is_placed()
     }
 
     /// Leases the next expert of the layer: one that is there, else the one asked for first.
@@ -209,7 +227,11 @@ impl ExpertCache {
             counters.hits += 1;
             counters.warm_hits += u64::from(self.warm.remove(&block));
         }
-        self.policy.used(block);
+        if lease.is_lent() {
+            counters.in_place += self.supply.bytes(block);
+        } else {
+            self.policy.used(block);
+        }
         Ok(NextExpert::Leased(block, lease))
     }
 
@@ -278,7 +300,13 @@ impl ExpertCache {
             }
         }
         let is_demand = class == Class::Demand;
-        let Some((frame, extent)) = self.room(is_demand) else {
+        let found = match self.free_frame() {
+            // One that cannot be read there fails on its way here, with its cause.
+            None if self.supply.is_placed() && self.supply.place(block).is_ok() => return true,
+            None => self.room(is_demand),
+            found => found,
+        };
+        let Some((frame, extent)) = found else {
             return false;
         };
         self.due += 1;

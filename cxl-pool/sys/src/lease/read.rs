@@ -78,6 +78,11 @@ impl ReadLease {
         self.record().extent.space().is_device()
     }
 
+    /// The bytes are another process's, which lends them.
+    pub fn is_lent(&self) -> bool {
+        self.record().extent.space().is_lent()
+    }
+
     fn slice(&self, who: Who<'_>, range: PartRange) -> &[u8] {
         let extent = &self.record().extent;
         debug_assert!(

@@ -21,6 +21,8 @@ pub(in crate::cli) fn expected(figures: &FigureStore, session: &Session) -> Figu
     let manifest = session.manifest();
     let found = figures.get(manifest).unwrap_or_default();
     let experts = manifest.config.experts;
+    // What is read in place is missed nowhere.
+    let experts = experts.filter(|_| !session.layout().needs().is_placed);
     let usual = experts.map(|experts| Misses::usual(experts.count, experts.picked));
     // Of a dense model nothing is missed, whatever a file says.
     let misses = usual.map(|usual| found.misses.unwrap_or(usual));
@@ -61,6 +63,9 @@ pub(in crate::cli) fn learn(
 
 /// What a run missed whose steps brought `arrived` bytes each.
 fn misses(session: &Session, forecast: &Forecast, arrived: f64) -> Option<Misses> {
+    if session.layout().needs().is_placed {
+        return None;
+    }
     let manifest = session.manifest();
     let (prefill, decode) = session.stager().record()?;
     let experts = manifest.blocks.len() - manifest.program.dense_blocks();

@@ -9,6 +9,7 @@ use crate::session::Session;
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
+use larder_pool::units::BlockId;
 use std::time::{Duration, Instant};
 
 /// Bytes of resident blocks that a probe of the memory reads.
@@ -56,14 +57,20 @@ impl Session {
         for block in self.all_blocks() {
             let supply = self.stager.supply();
             let size = supply.bytes(block);
-            let extent = (bytes + size <= MEMORY_BYTES)
-                .then(|| self.space.alloc_low(size))
-                .flatten();
-            let Some(extent) = extent else { break };
-            let due = asked.len() as u64;
-            supply.fetch_origin(block, Class::Prefetch, due, extent);
+            if bytes + size > MEMORY_BYTES {
+                break;
+            }
+            if supply.is_placed() && !self.stays(block) {
+                supply.place(block)?;
+            } else {
+                let Some(extent) = self.space.alloc_low(size) else {
+                    break;
+                };
+                let due = asked.len() as u64;
+                supply.fetch_origin(block, Class::Prefetch, due, extent);
+                asked.push(block);
+            }
             bytes += size;
-            asked.push(block);
         }
         for &block in &asked {
             drop(self.mover.wait(slot_of(block))?);
@@ -81,7 +88,18 @@ impl Session {
         for block in asked {
             self.probed[0] += self.reader(1).take(block)?;
         }
+        // Those that were read in place.
+        self.stager.clear()?;
         Ok(MemorySpeed::of(passes))
+    }
+
+    /// The block is in the fixed set of an empty text.
+    fn stays(&self, block: BlockId) -> bool {
+        let dense = self.layout.needs().blocks.len();
+        block.index() < dense
+            && self
+                .layout
+                .is_fixed(block.index(), self.layout.kv_border(0, 0))
     }
 
     /// Blocks that a probe reads.

@@ -1,0 +1,43 @@
+//! Blocks that are read in place: the memory of a node on this host is read by the same processors,
+//! so what is used once a step is not moved first.
+//!
+//! A block of the fixed set is on the fast tier all the same, which may be the nearer memory, and
+//! is the budget that was given. All others are leased where they stand: their checksums are
+//! checked at their first lease, by the thread that asks for it.
+
+use super::Stager;
+use larder_pool::sys::lease::ReadLease;
+use larder_pool::sys::slot::State;
+use larder_pool::table::slot_of;
+use larder_pool::transfer::MoveError;
+use larder_pool::units::BlockId;
+
+impl Stager {
+    /// Nothing was asked for: the block waits for its lease where it stands.
+    pub(super) fn is_left_there(&self, block: BlockId) -> bool {
+        self.supply.is_placed() && self.supply.table().state(slot_of(block)) == State::Absent
+    }
+
+    /// Makes the block ready where it stands if it is used `now`; ahead of its use there is nothing
+    /// to do.
+    pub(super) fn read_there(&self, block: BlockId, now: bool) -> Result<bool, MoveError> {
+        if now {
+            self.supply.place(block)?;
+        }
+        Ok(true)
+    }
+
+    /// A block that is read in place leaves that place, so that it can be moved to the fast tier.
+    pub(super) fn bring_here(&self, block: BlockId) {
+        if self.supply.is_in_place(block) {
+            drop(self.supply.evict(block));
+        }
+    }
+
+    /// Counts a lease that is read in place.
+    pub(super) fn note_in_place(&mut self, block: BlockId, lease: &ReadLease) {
+        if lease.is_lent() {
+            self.counters.in_place += self.supply.bytes(block);
+        }
+    }
+}
