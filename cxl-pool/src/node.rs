@@ -1,9 +1,9 @@
 //! A memory node: a host that lends memory, and a disk behind it, to engines elsewhere.
 //!
 //! One thread accepts on the address, another on a local socket, for clients of the same host that
-//! found the node at that address; a third lends the memory itself to those. Each connection has a thread and a channel of its own, so a
-//! client that is slow, silent or hostile holds up nobody else. What they share is the [`store`].
-//! See `docs/PROTOCOL.md` for what is said on the wire.
+//! found the node at that address; a third lends the memory itself to those. Each connection has a
+//! thread and a channel of its own, so a client that is slow, silent or hostile holds up nobody
+//! else. What they share is the [`store`]. See `docs/PROTOCOL.md` for what is said on the wire.
 
 mod slab;
 

@@ -194,11 +194,11 @@ pub(super) fn place(
     Ok(Some(Arc::new(Placed::new(space, objects, source.clone()))))
 }
 
+/// What the node has pinned: a ticket for its memory, and where the objects stand in that.
+type Pinned = (Ticket, Box<[Standing]>);
+
 /// Has the node pin everything; `None` if that is nothing.
-fn ask(
-    link: &mut Link,
-    capabilities: &[Capability],
-) -> Result<Option<(Ticket, Box<[Standing]>)>, RemoteError> {
+fn ask(link: &mut Link, capabilities: &[Capability]) -> Result<Option<Pinned>, RemoteError> {
     let (mut ticket, mut objects) = (None, Vec::with_capacity(capabilities.len()));
     for some in capabilities.chunks(HASHES_MAX) {
         let request = Request::Place {

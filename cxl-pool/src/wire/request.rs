@@ -224,7 +224,9 @@ impl Request {
             } => {
                 let ticket = ticket.as_ref().map(Ticket::bytes);
                 body.extend_from_slice(ticket.unwrap_or(&[0; TICKET_BYTES]));
-                capabilities.iter().for_each(|one| one.encode(body));
+                for capability in capabilities {
+                    capability.encode(body);
+                }
             }
         }
     }

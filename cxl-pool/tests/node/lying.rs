@@ -5,7 +5,7 @@ use larder_pool::remote::{Client, ObjectHash, RemoteError, RemoteOptions};
 use larder_pool::sys::io::Errno;
 use larder_pool::wire::capability::{Claim, Signer};
 use larder_pool::wire::header::{HEADER_BYTES, Header};
-use larder_pool::wire::reply::{Reply, Welcome};
+use larder_pool::wire::reply::{Refusal, Reply, Welcome};
 use larder_pool::wire::request::Request;
 use larder_pool::wire::sums::Sums;
 use std::io::{Read, Write};
@@ -77,6 +77,14 @@ fn answer(stream: &mut TcpStream, lie: Lie) -> std::io::Result<()> {
                 }
                 continue;
             }
+            // As a node does that does not know the request; what it says may be lost.
+            Request::Place { .. } => {
+                if let Lie::FlippedBit = lie {
+                    let refused = Reply::Refused(Refusal::Misuse);
+                    stream.write_all(&refused.encode(0, 0))?;
+                }
+                return Ok(());
+            }
             _ => Reply::Done,
         };
         stream.write_all(&reply.encode(header.id, 0))?;
@@ -133,6 +141,19 @@ fn answers_to_nothing_end_the_connection() {
     for lie in [Lie::WrongId, Lie::Short] {
         with(lie, |client| {
             assert_eq!(outcome_of_read(client), Err(Errno::ECONNRESET));
+        });
+    }
+}
+
+#[test]
+fn a_node_of_an_older_release_places_nothing() {
+    for lie in [Lie::FlippedBit, Lie::Short] {
+        with(lie, |client| {
+            let hash = ObjectHash::of(&content(1, LEN));
+            let (_, source) = client.read_objects(&[hash]).expect("opens");
+            let placed = client.place(&source).expect("it hangs up, no more");
+            assert!(placed.is_none());
+            client.open(hash).expect("the others go on");
         });
     }
 }

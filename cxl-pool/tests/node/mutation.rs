@@ -66,6 +66,10 @@ fn requests() -> Vec<(Vec<u8>, Vec<u8>)> {
         },
         Request::Resolve { name: name() },
         Request::RemoveName { name: name() },
+        Request::Place {
+            ticket: None,
+            capabilities: vec![capability],
+        },
         Request::Stat,
         Request::Ping,
     ];

@@ -1,5 +1,6 @@
 //! Names of local sockets, and who listens there.
 
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, getsockopt, setsockopt, shutdown,
     socket, sockopt,
@@ -30,8 +31,17 @@ pub fn connect(name: &LocalName, wait: Duration) -> io::Result<UnixStream> {
     let limit = TimeVal::milliseconds(wait.as_millis() as i64);
     setsockopt(&socket, sockopt::SendTimeout, &limit)?;
     let address = UnixAddr::new_abstract(name.0.as_bytes())?;
-    nix::sys::socket::connect(socket.as_raw_fd(), &address)?;
-    Ok(UnixStream::from(socket))
+    loop {
+        match nix::sys::socket::connect(socket.as_raw_fd(), &address) {
+            // A signal came while the queue was full.
+            Err(Errno::EINTR) => {}
+            outcome => {
+                return outcome
+                    .map(|()| UnixStream::from(socket))
+                    .map_err(Into::into);
+            }
+        }
+    }
 }
 
 /// The process at the other end was of this process's user, or of root, when the connection was

@@ -30,6 +30,15 @@ pub fn give(stream: &UnixStream, descriptor: BorrowedFd<'_>) -> io::Result<()> {
 /// Waits for a descriptor, as long as the stream lets a read wait; `None` if the other end hangs
 /// up.
 pub fn take(stream: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    loop {
+        match take_once(stream) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            taken => return taken,
+        }
+    }
+}
+
+fn take_once(stream: &UnixStream) -> io::Result<Option<OwnedFd>> {
     let (mut mark, mut space) = ([0], nix::cmsg_space!(RawFd));
     let mut parts = [IoSliceMut::new(&mut mark)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
