@@ -3,10 +3,12 @@
 //! Blocks that stream from a packed origin are homed on the lower tiers too, interleaved in step
 //! order in proportion to the bandwidths, so that every link carries its share at once. A block
 //! goes home the first time it has come from the origin; until then, and where no home takes it,
-//! the origin is read again. Blocks of a model file have no other home: they are only dropped.
+//! the origin is read again, and so it is where the queue of the home is the longer one. Blocks of a model file have no other home: they are only dropped.
 //!
 //! The memory of a node on this host is read by the same processors as ours: where it has the whole
 //! model, blocks can be read in place.
+
+mod queues;
 
 use crate::home::{Homes, given_back};
 use larder_pool::block::BlockSpec;
@@ -18,6 +20,7 @@ use larder_pool::sys::space::Extent;
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
 use larder_pool::units::{BlockId, GOLDEN, PathId};
+use queues::{From, Queues};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -83,6 +86,7 @@ pub struct Supply {
     reserve: u64,
     /// All blocks where they can be read in place.
     placed: Option<Arc<Placed>>,
+    queues: Arc<Queues>,
 }
 
 impl Supply {
@@ -102,6 +106,7 @@ impl Supply {
             assigned: Arc::default(),
             reserve: 0,
             placed: None,
+            queues: Arc::new(Queues::new(0.0, &[])),
         }
     }
 
@@ -163,6 +168,7 @@ impl Supply {
         }
         self.assigned = assigned.into();
         self.reserve = reserve;
+        self.queues = Arc::new(Queues::new(rate, rates));
         self
     }
 
@@ -199,9 +205,16 @@ impl Supply {
     /// Asks for a block, which must be absent, in `target`.
     pub fn fetch(&self, block: BlockId, class: Class, due: u64, target: Extent) {
         let home = self.homes.readable(block);
-        let home = home.filter(|&home| self.homes.answers(home) || !self.has_answering_origin());
+        let bytes = self.bytes(block);
+        let is_best = |home: usize| {
+            let answers = self.homes.answers(home);
+            answers && self.queues.home_is_sooner(self.table(), home, bytes)
+        };
+        let home = home.filter(|&home| is_best(home) || !self.has_answering_origin());
         if let Some(home) = home {
             self.from[block.index()].store(HOMES + home, Ordering::Relaxed);
+            self.queues
+                .note(self.table(), block, From::Home(home), bytes);
             self.homes.fetch(block, class, due, target);
         } else {
             self.fetch_origin(block, class, due, target);
@@ -272,6 +285,8 @@ impl Supply {
         };
         let (n, path) = self.origin(block.index());
         self.from[block.index()].store(n, Ordering::Relaxed);
+        let bytes = self.bytes(block);
+        self.queues.note(self.table(), block, From::Origin, bytes);
         let asked = self.mover.want(path, request, target);
         assert!(asked.is_ok(), "only the stager fills the slots of weights");
     }
