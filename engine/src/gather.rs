@@ -1,4 +1,5 @@
-//! Embedding rows: looked up by row, one batched read per step, straight from the origin.
+//! Embedding rows: looked up by row, one batched read per step, straight from the origin, or where
+//! they stand if that can be read in place.
 
 use crate::home::given_back;
 use crate::manifest::{Manifest, RowSegment};
@@ -68,6 +69,9 @@ impl Gatherer {
             .iter()
             .map(|token| rows.binary_search(token).expect("every token has its row"))
             .collect();
+        if let Some(lease) = self.supply.lease_rows(self.block, &ranges)? {
+            return Ok(Gathered { lease, parts });
+        }
         let spec = Arc::new(BlockSpec::from_ranges(&ranges));
         let mut extent = self.extent.take().expect("one batch at a time");
         let lease = loop {
@@ -115,7 +119,10 @@ impl Gatherer {
 
     /// The batch has been used: its lease is gone.
     pub fn done(&mut self) {
-        self.extent = self.supply.table().evict(slot_of(self.block));
-        assert!(self.extent.is_some(), "nobody else leases gathered rows");
+        let extent = self.supply.table().evict(slot_of(self.block));
+        let extent = extent.expect("nobody else leases gathered rows");
+        if !extent.space().is_lent() {
+            self.extent = Some(extent);
+        }
     }
 }

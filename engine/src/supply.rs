@@ -11,7 +11,7 @@
 mod queues;
 
 use crate::home::{Homes, given_back};
-use larder_pool::block::BlockSpec;
+use larder_pool::block::{BlockSpec, Run};
 use larder_pool::mover::{Mover, Request};
 use larder_pool::remote::{Health, ObjectSource, Placed, Standing};
 use larder_pool::sys::lease::{ReadLease, SlotTable};
@@ -135,6 +135,16 @@ impl Supply {
         let placed = self.placed.as_ref().expect("the caller asked");
         let (spec, sums) = (&self.specs[block.index()], self.mover.sums());
         placed.publish(self.table(), block, spec, sums).map(drop)
+    }
+
+    /// Leases `rows` where they stand in the slot of `block`, which must be absent; `None` if blocks
+    /// cannot be read in place.
+    pub fn lease_rows(&self, block: BlockId, rows: &[Run]) -> Result<Option<ReadLease>, MoveError> {
+        let Some(placed) = &self.placed else {
+            return Ok(None);
+        };
+        placed.publish_rows(self.table(), block, rows)?;
+        Ok(self.table().pin(slot_of(block)))
     }
 
     /// The block is ready, and read in place.

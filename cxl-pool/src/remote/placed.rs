@@ -131,6 +131,31 @@ impl Placed {
         Ok(true)
     }
 
+    /// Makes the absent slot of `block` ready with `rows`, each inside one object, as its parts.
+    /// Rows have no checksums of their own. `false` if the slot was not absent.
+    pub fn publish_rows(
+        &self,
+        table: &Arc<SlotTable>,
+        block: BlockId,
+        rows: &[Run],
+    ) -> Result<bool, MoveError> {
+        let parts = rows.iter().map(|row| {
+            let object = self.objects.get(row.file as usize)?;
+            let end = row.offset.checked_add(row.len)?;
+            let offset = object.offset + row.offset;
+            let len = row.len;
+            (end <= object.len).then_some(PartRange { offset, len })
+        });
+        let parts = parts.collect::<Option<_>>().ok_or(MoveError::Unplaced {
+            block,
+            why: "a row is not inside its object",
+        })?;
+        let whole = self.space.view(0, self.space.len());
+        let whole = whole.expect("a space is inside itself");
+        let fill = table.begin_fill(slot_of(block), whole);
+        Ok(fill.map(|fill| fill.publish(parts)).is_ok())
+    }
+
     /// Compares the block with what is known of it, as a fetch does, or keeps what it is now.
     fn check(
         &self,
