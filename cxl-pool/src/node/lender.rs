@@ -71,13 +71,14 @@ pub(super) fn lend(shared: &Shared, listener: &LocalListener) {
             one.go_on(shared, has_news, now) == Next::Stays
         });
         if news.is_called && !shared.is_stopping() {
-            match listener.accept().and_then(|stream| admit(stream, &readers)) {
-                Ok(stream) => {
+            match listener.accept() {
+                Ok(stream) if may_stay(&stream, &readers) => {
                     readers.push(Reader::new(next, stream, now));
                     next += 1;
                 }
+                Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "turned away: a reader in place");
+                    tracing::warn!(%error, "accept a reader in place");
                     std::thread::park_timeout(REST);
                 }
             }
@@ -88,16 +89,16 @@ pub(super) fn lend(shared: &Shared, listener: &LocalListener) {
 }
 
 /// Whether who has come may stay.
-fn admit(stream: UnixStream, readers: &[Reader]) -> io::Result<UnixStream> {
-    if !door::is_own_user(&stream) {
-        return Err(io::Error::other("it is of another user"));
+fn may_stay(stream: &UnixStream, readers: &[Reader]) -> bool {
+    if !door::is_own_user(stream) {
+        tracing::debug!("a reader in place is of another user");
+        return false;
     }
     if readers.len() == READERS_MAX {
-        let what = format!("{READERS_MAX} are the limit");
-        return Err(io::Error::other(what));
+        tracing::warn!("a reader in place turned away: {READERS_MAX} are the limit");
+        return false;
     }
-    stream.set_nonblocking(true)?;
-    Ok(stream)
+    stream.set_nonblocking(true).is_ok()
 }
 
 impl Reader {

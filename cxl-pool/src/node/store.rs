@@ -339,6 +339,7 @@ impl Store {
         self.take_back();
         loop {
             if let Some(extent) = self.arena.alloc_low(len) {
+                extent.enlarge_pages();
                 return Ok(Scratch::new(extent));
             }
             if len > self.arena.len() || !self.make_room()? {

@@ -6,8 +6,8 @@ mod shared;
 pub use shared::{LentError, LentMapping};
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
+use shared::Backing;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 /// Size of a huge page on x86-64 and of a page-table step on aarch64 with 4 KiB pages.
@@ -63,8 +63,8 @@ pub struct Mapping {
     kind: PageKind,
     /// Its pages may go back to the kernel one by one, so nobody may pin or register them.
     may_shrink: bool,
-    /// The file behind shared memory.
-    file: Option<OwnedFd>,
+    /// What is behind shared memory.
+    file: Option<Backing>,
 }
 
 // SAFETY: a mapping is plain memory; it hands out addresses only inside this crate, where slots

@@ -259,6 +259,14 @@ impl Extent {
         self.len == 0
     }
 
+    /// Has the kernel back the extent with huge pages, before its first use, where it does so for
+    /// no shared memory by itself.
+    pub fn enlarge_pages(&self) {
+        if let Some(mapping) = self.space.mapping() {
+            mapping.enlarge(self.start, self.len);
+        }
+    }
+
     /// The space it belongs to.
     pub const fn space(&self) -> &Arc<Space> {
         &self.space
