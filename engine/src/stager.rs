@@ -17,6 +17,7 @@
 
 mod future;
 mod in_place;
+mod ring;
 mod routes;
 mod experts;
 mod shake;
@@ -25,7 +26,6 @@ mod warm;
 pub use experts::{ExpertCache, NextExpert};
 pub use routes::Routes;
 
-use crate::home::given_back;
 use crate::layout::Layout;
 use crate::manifest::Manifest;
 use crate::supply::Supply;
@@ -107,6 +107,8 @@ pub struct Stager {
     /// Brought by a warm-up, and not used since.
     warm: HashSet<usize>,
     counters: StagerCounters,
+    /// Of blocks that could be read in place, one could not be brought: none is any more.
+    is_cut_off: bool,
     experts: Option<ExpertCache>,
 }
 
@@ -139,6 +141,7 @@ impl Stager {
             fixed_ahead: 0,
             warm: HashSet::new(),
             counters: StagerCounters::default(),
+            is_cut_off: false,
         }
     }
 
@@ -275,72 +278,6 @@ impl Stager {
         self.fixed_ahead -= self.supply.bytes(BlockId::new(index as u32));
     }
 
-    fn frame_of(&self, index: usize) -> Option<usize> {
-        self.frames.iter().position(|&block| block == Some(index))
-    }
-
-    /// Takes the memory of a free frame, or of the frame whose block is used last if that is
-    /// later than `place`. With `wait`, even of a block that is still on its way.
-    fn frame_for(&mut self, place: Place, wait: bool) -> Result<Option<Extent>, MoveError> {
-        if self.frames.iter().all(Option::is_some) && !self.free_last_used(place, wait) {
-            return Ok(None);
-        }
-        let Some((frame, extent)) = self.memory(place.index, wait, || self.free_frame())? else {
-            return Ok(None);
-        };
-        self.frames[frame] = Some(place.index);
-        Ok(Some(extent))
-    }
-
-    /// What `take` finds. With `wait`, memory that a failed move still holds is waited for.
-    fn memory<T>(
-        &self,
-        index: usize,
-        wait: bool,
-        take: impl Fn() -> Option<T>,
-    ) -> Result<Option<T>, MoveError> {
-        if !wait {
-            return Ok(take());
-        }
-        let block = BlockId::new(index as u32);
-        let found = given_back(self.supply.mover(), take);
-        found.map(Some).ok_or(MoveError::Held { block })
-    }
-
-    /// A free frame and its memory.
-    fn free_frame(&self) -> Option<(usize, Extent)> {
-        let free = |frame: &usize| self.frames[*frame].is_none();
-        (0..self.frames.len()).filter(free).find_map(|frame| {
-            let start = self.layout.ring_start + frame as u64 * self.layout.frame_bytes;
-            let extent = self.space.alloc_at(start, self.layout.frame_bytes)?;
-            Some((frame, extent))
-        })
-    }
-
-    /// Frees the frame whose block is used last, if that is later than `place`.
-    fn free_last_used(&mut self, place: Place, wait: bool) -> bool {
-        let last = (0..self.frames.len())
-            .filter_map(|frame| {
-                let block = self.frames[frame].filter(|&block| !self.in_use[block]);
-                block.map(|block| (self.next_use(block), frame, block))
-            })
-            .max();
-        let Some((used, frame, block)) = last else {
-            return false;
-        };
-        if used <= UseAt::At(place) {
-            return false;
-        }
-        if wait {
-            self.settle(block);
-        }
-        if self.supply.evict(BlockId::new(block as u32)).is_some() {
-            self.moved[block] = false;
-            self.frames[frame] = None;
-        }
-        self.frames[frame].is_none()
-    }
-
     /// Asks for the blocks in line while there is room for them.
     fn top_up(&mut self) -> Result<(), MoveError> {
         while let Some(len) = self.pass_len(self.next.pass) {
@@ -372,9 +309,9 @@ impl Stager {
         if self.in_use[place.index] {
             return Ok(false);
         }
-        let is_fixed = self.layout.is_fixed(place.index, self.border);
+        let is_fixed = self.is_brought(place.index);
         if is_fixed {
-            self.bring_here(block);
+            self.make_way(block);
         }
         if self.supply.table().state(slot_of(block)) != State::Absent {
             return Ok(true);
@@ -466,7 +403,7 @@ impl Stager {
             Ok(lease) => lease,
             Err(error) => {
                 self.forget(block.index());
-                return Err(error);
+                self.lease_there(block).ok_or(error)?
             }
         };
         if !was_ready {

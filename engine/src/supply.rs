@@ -3,7 +3,8 @@
 //! Blocks that stream from a packed origin are homed on the lower tiers too, interleaved in step
 //! order in proportion to the bandwidths, so that every link carries its share at once. A block
 //! goes home the first time it has come from the origin; until then, and where no home takes it,
-//! the origin is read again, and so it is where the queue of the home is the longer one. Blocks of a model file have no other home: they are only dropped.
+//! the origin is read again, and so it is where the queue of the home is the longer one. Blocks of
+//! a model file have no other home: they are only dropped.
 //!
 //! The memory of a node on this host is read by the same processors as ours: where it has the whole
 //! model, blocks can be read in place.
@@ -137,8 +138,8 @@ impl Supply {
         placed.publish(self.table(), block, spec, sums).map(drop)
     }
 
-    /// Leases `rows` where they stand in the slot of `block`, which must be absent; `None` if blocks
-    /// cannot be read in place.
+    /// Leases `rows` where they stand in the slot of `block`, which must be absent; `None` if
+    /// blocks cannot be read in place.
     pub fn lease_rows(&self, block: BlockId, rows: &[Run]) -> Result<Option<ReadLease>, MoveError> {
         let Some(placed) = &self.placed else {
             return Ok(None);

@@ -291,11 +291,8 @@ impl Client {
         self.done("remove", &Request::RemoveName { name })
     }
 
-    /// A driver that reads content: file `i` is `hashes[i]`. It has a connection of its own.
-    pub fn read_objects(
-        &self,
-        hashes: &[ObjectHash],
-    ) -> Result<(Box<dyn Driver>, ObjectSource), RemoteError> {
+    /// Content as files: file `i` is `hashes[i]`.
+    pub fn source(&self, hashes: &[ObjectHash]) -> Result<ObjectSource, RemoteError> {
         let found = self.open_each(hashes)?;
         let opened = found.into_iter().zip(hashes);
         let capabilities = opened
@@ -303,8 +300,17 @@ impl Client {
             .collect::<Result<Vec<_>, RemoteError>>()?;
         let contents = Arc::new(Contents::new(&capabilities));
         self.contents.lock().push(Arc::downgrade(&contents));
+        Ok(ObjectSource::new(contents, self.address().to_owned()))
+    }
+
+    /// A driver that reads a [`Self::source`]. It has a connection of its own.
+    pub fn read_objects(
+        &self,
+        hashes: &[ObjectHash],
+    ) -> Result<(Box<dyn Driver>, ObjectSource), RemoteError> {
+        let source = self.source(hashes)?;
         let channel = self.connector.channel()?;
-        Ok(reader(&self.connector, Some(channel), contents))
+        Ok((reader(&self.connector, Some(channel), &source), source))
     }
 
     /// As [`Self::read_objects`] of what `known` reads elsewhere, from a node that need not be
@@ -312,7 +318,8 @@ impl Client {
     pub fn read_later(&self, known: &ObjectSource) -> (Box<dyn Driver>, ObjectSource) {
         let contents = Arc::new(known.contents().elsewhere());
         self.contents.lock().push(Arc::downgrade(&contents));
-        reader(&self.connector, None, contents)
+        let source = ObjectSource::new(contents, self.address().to_owned());
+        (reader(&self.connector, None, &source), source)
     }
 
     /// The content of `source` where it stands in the node's memory, mapped; `None` where the node

@@ -17,6 +17,10 @@ pub struct ObjectSource {
 }
 
 impl ObjectSource {
+    pub(super) const fn new(contents: Arc<Contents>, address: String) -> Self {
+        Self { contents, address }
+    }
+
     /// The node has all of the content, in the life that it is in.
     pub fn is_whole(&self) -> bool {
         self.contents.is_whole()
@@ -54,18 +58,16 @@ impl Source for ObjectSource {
 pub(super) fn reader(
     connector: &Arc<Connector>,
     channel: Option<Box<dyn Channel>>,
-    contents: Arc<Contents>,
-) -> (Box<dyn Driver>, ObjectSource) {
-    let driver = RemoteDriver::new(Parts {
+    source: &ObjectSource,
+) -> Box<dyn Driver> {
+    Box::new(RemoteDriver::new(Parts {
         channel,
         role: Role::Reader,
-        objects: Objects::Content(Arc::clone(&contents)),
+        objects: Objects::Content(Arc::clone(&source.contents)),
         check: connector.options().check,
         window: connector.options().window,
         dial: Arc::clone(connector) as _,
         health: Arc::clone(connector.health()),
         clock: Arc::clone(connector.clock()),
-    });
-    let address = connector.address().to_owned();
-    (Box::new(driver), ObjectSource { contents, address })
+    }))
 }

@@ -107,7 +107,8 @@ impl SimClient {
         let contents = Arc::new(Contents::new(objects));
         self.contents.lock().push(Arc::clone(&contents));
         let channel = self.connector.channel().ok();
-        reader(&self.connector, channel, contents)
+        let source = ObjectSource::new(contents, self.connector.address().to_owned());
+        (reader(&self.connector, channel, &source), source)
     }
 
     /// The watch over the node; `seat` is one of its timeline.

@@ -45,7 +45,7 @@ fn block(index: usize) -> BlockId {
 }
 
 fn source(client: &Client, hashes: &[ObjectHash]) -> ObjectSource {
-    client.read_objects(hashes).expect("opens").1
+    client.source(hashes).expect("opens")
 }
 
 fn placed(client: &Client, hashes: &[ObjectHash]) -> Arc<Placed> {

@@ -270,6 +270,11 @@ impl Bounds {
     }
 }
 
+/// What the process has of its own of `resident` bytes: those that a node lends are the node's.
+fn own_bytes(session: &Session, resident: u64) -> u64 {
+    resident.saturating_sub(session.stager().supply().lent_bytes())
+}
+
 /// What each path and copy engine moved for the run, without what probes read.
 fn bytes_moved(session: &Session, names: &[String]) -> BTreeMap<String, u64> {
     let mut moved: Vec<u64> = session.path_use().iter().map(|path| path.bytes).collect();
@@ -322,10 +327,7 @@ impl RunReport {
             decode_tok_s,
             prefill_tok_s: prompt_tokens as f64 / made.first_token.as_secs_f64(),
             fast_bytes: session.space().peak_bytes(),
-            // What a node lends is its own.
-            peak_bytes: peak_bytes
-                .max(resident_bytes())
-                .saturating_sub(session.stager().supply().lent_bytes()),
+            peak_bytes: own_bytes(session, peak_bytes.max(resident_bytes())),
             bytes_moved: bytes_moved(session, &names),
             in_place_bytes: counters.in_place,
             bytes_over_need: (bounds.need > 0.0).then(|| arrived as f64 / bounds.need),

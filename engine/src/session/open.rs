@@ -62,11 +62,9 @@ impl Session {
         let homes = Homes::new(tiers.homes, Arc::clone(&mover));
         let spill = tiers.spill.map(|folder| SpillHome::new(folder, &homes));
         let rates = (tiers.origin_rate, tiers.weight_rates.as_slice());
-        // What is read in place needs no home.
-        let rates = (manifest.is_packed && placed.is_none()).then_some(rates);
         let origins = tiers.origins.len();
-        let model = (&*manifest, tiers.origins);
-        let supply = open_supply(model, &layout, &homes, rates).with_placed(placed);
+        let model = (&*manifest, tiers.origins, placed);
+        let supply = open_supply(model, &layout, &homes, rates);
 
         let work = WorkBuffers::new(&needs.work, BASE_ROWS, BASE_ROWS, &space, Space::alloc_low)
             .expect("the layout keeps the work area free");
@@ -129,7 +127,7 @@ fn place(
         if link.limit.is_some() {
             continue;
         }
-        let (_, source) = link.client.read_objects(hashes)?;
+        let source = link.client.source(hashes)?;
         if let Some(placed) = link.client.place(&source)? {
             return Ok(Some(placed));
         }
@@ -159,12 +157,13 @@ fn on_tier(cpu: CpuBackend, fast: &FastTier) -> std::io::Result<Box<dyn Backend>
     })
 }
 
-/// Where the weights come from; of a packed model, with `rates` of the origin and the homes.
+/// Where the weights come from; of a packed model that streams, with `rates` of the origin and the
+/// homes.
 fn open_supply(
-    (manifest, origins): (&Manifest, Vec<Replica>),
+    (manifest, origins, placed): (&Manifest, Vec<Replica>, Option<Arc<Placed>>),
     layout: &Layout,
     homes: &Homes,
-    rates: Option<(f64, &[f64])>,
+    (rate, rates): (f64, &[f64]),
 ) -> Supply {
     let specs = manifest.blocks.iter();
     let specs = specs.map(|block| Arc::new(block.spec.clone())).collect();
@@ -172,10 +171,10 @@ fn open_supply(
         let block = BlockId::new(index as u32);
         homes.mover.set_sums(block, Arc::clone(sums));
     }
-    let supply = Supply::new(origins, homes.clone(), specs);
-    let Some((rate, rates)) = rates else {
+    let supply = Supply::new(origins, homes.clone(), specs).with_placed(placed);
+    if !manifest.is_packed || supply.is_placed() {
         return supply;
-    };
+    }
     let needs = layout.needs();
     let reserve = needs.kv.bytes_for(needs.context);
     supply.with_homes(layout.streamed(), rate, rates, reserve)

@@ -10,6 +10,7 @@
 //! Where the supply stands in memory that kernels read, there are no victims and no guesses: those
 //! that find a free frame when they are first picked have it, all others are read in place.
 
+mod in_place;
 mod warm;
 
 use crate::layout::ExpertArea;
@@ -72,6 +73,8 @@ pub struct ExpertCache {
     cancelled: HashSet<BlockId>,
     /// Brought by a warm-up, and not used since.
     warm: HashSet<BlockId>,
+    /// Of experts that could be read in place, one could not be brought: none is any more.
+    is_cut_off: bool,
     due: u64,
 }
 
@@ -101,6 +104,7 @@ impl ExpertCache {
             guessed: HashSet::new(),
             cancelled: HashSet::new(),
             warm: HashSet::new(),
+            is_cut_off: false,
             due: 0,
         }
     }
@@ -127,12 +131,7 @@ impl ExpertCache {
         let count = self.frames.len();
         self.set_border(0);
         self.frames.resize(count, None);
-        let experts = self.first..self.first + self.moved.len();
-        for block in experts.map(|index| BlockId::new(index as u32)) {
-            if self.supply.is_in_place(block) {
-                drop(self.supply.evict(block));
-            }
-        }
+        self.leave_there();
     }
 
     /// Evicts the experts that `pick` chooses, between two steps, and says how many.
@@ -185,11 +184,6 @@ impl ExpertCache {
         (has_frame && !self.cancelled.contains(&block)) || self.supply.is_in_place(block)
     }
 
-    /// Experts that the next layers will pick are worth knowing.
-    pub fn wants_guesses(&self) -> bool {
-        !self.supply.is_placed()
-    }
-
     /// Leases the next expert of the layer: one that is there, else the one asked for first.
     pub fn next(&mut self, counters: &mut StagerCounters) -> Result<NextExpert, MoveError> {
         if self.waiting.is_empty() {
@@ -214,7 +208,7 @@ impl ExpertCache {
             Ok(lease) => lease,
             Err(error) => {
                 self.vacate(block);
-                return Err(error);
+                self.lease_there(block).ok_or(error)?
             }
         };
         if ready.is_none() {
@@ -301,10 +295,10 @@ impl ExpertCache {
         }
         let is_demand = class == Class::Demand;
         let found = match self.free_frame() {
+            found if found.is_some() && !self.is_cut_off => found,
             // One that cannot be read there fails on its way here, with its cause.
-            None if self.supply.is_placed() && self.supply.place(block).is_ok() => return true,
-            None => self.room(is_demand),
-            found => found,
+            _ if self.reads_there(block) => return true,
+            _ => self.room(is_demand),
         };
         let Some((frame, extent)) = found else {
             return false;

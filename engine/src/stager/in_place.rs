@@ -3,7 +3,9 @@
 //!
 //! A block of the fixed set is on the fast tier all the same, which may be the nearer memory, and
 //! is the budget that was given. All others are leased where they stand: their checksums are
-//! checked at their first lease, by the thread that asks for it.
+//! checked at their first lease, by the thread that asks for it. What is lent stays when the node
+//! is lost, or the model removed from it: then nothing is brought here any more, and all that is
+//! not here is read there.
 
 use super::Stager;
 use larder_pool::sys::lease::ReadLease;
@@ -27,11 +29,22 @@ impl Stager {
         Ok(true)
     }
 
+    /// The block is to be on the fast tier for every step, and can be brought there.
+    pub(super) fn is_brought(&self, index: usize) -> bool {
+        self.layout.is_fixed(index, self.border) && !self.is_cut_off
+    }
+
     /// A block that is read in place leaves that place, so that it can be moved to the fast tier.
-    pub(super) fn bring_here(&self, block: BlockId) {
+    pub(super) fn make_way(&self, block: BlockId) {
         if self.supply.is_in_place(block) {
             drop(self.supply.evict(block));
         }
+    }
+
+    /// Leases a block where it stands that could not be brought here.
+    pub(super) fn lease_there(&mut self, block: BlockId) -> Option<ReadLease> {
+        self.is_cut_off = self.supply.is_placed() && self.supply.place(block).is_ok();
+        self.is_cut_off.then(|| self.peek(block)).flatten()
     }
 
     /// Counts a lease that is read in place.

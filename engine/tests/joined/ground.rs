@@ -133,7 +133,12 @@ impl Ground {
                 println!("node: {line}");
             }
         });
-        Node { child, link }
+        let address = address.to_owned();
+        Node {
+            child,
+            address,
+            link,
+        }
     }
 
     /// From now on nothing passes between node `number` and the engines; connections stay open.
@@ -163,11 +168,22 @@ impl Ground {
 /// A node, killed when dropped.
 pub(crate) struct Node {
     child: Child,
+    /// HOST:PORT where it listens itself.
+    address: String,
     /// On loopback.
     link: Option<Arc<Forwarder>>,
 }
 
 impl Node {
+    /// The tier that it is to engines of its own network, without a forwarder.
+    pub(crate) fn tier(&self) -> String {
+        format!("remote=tcp://{}", self.address)
+    }
+
+    pub(crate) fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
     /// It does nothing more, and its host and connections stay.
     pub(crate) fn stop(&self) {
         self.signal(Signal::SIGSTOP);

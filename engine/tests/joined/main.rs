@@ -17,6 +17,7 @@ mod trial;
 mod models;
 mod shaken;
 mod pressed;
+mod in_place;
 mod bad_use;
 mod faults;
 mod warm;
