@@ -143,18 +143,21 @@ impl Bench {
         let node = |more: &[&str]| Node::with_model(&self.larder, (LOWER, more), path);
         let node = match case.from {
             From::File => None,
-            From::Node | From::NodeAndSpill => Some(node(&[])?),
-            From::NodeOverTcp => Some(node(&["--tcp-only"])?),
+            From::Node => Some(node(&[])?),
+            From::Tcp(_) | From::TcpAndSpill(_) => Some(node(&["--tcp-only"])?),
         };
         let mut command = Command::new(&self.larder);
         command.arg("bench");
         match &node {
             None => command.arg(path),
-            Some(node) => command
-                .arg(format!("remote://{stem}"))
-                .args(["--tier", &node.tier()]),
+            Some(node) => {
+                let tier = node.tier() + case.from.limit();
+                command
+                    .arg(format!("remote://{stem}"))
+                    .args(["--tier", &tier])
+            }
         };
-        if case.from == From::NodeAndSpill {
+        if matches!(case.from, From::TcpAndSpill(_)) {
             command.args(["--tier", &format!("nvme=spill,{LOWER}")]);
         }
         let folder = tempfile::tempdir_in(&self.models).context("a folder for the engine")?;
@@ -190,6 +193,14 @@ fn shown(figure: Option<f64>) -> String {
     figure.map_or("-".to_owned(), |figure| format!("{figure:.2}"))
 }
 
+/// The lowest and the highest of a figure.
+fn range(figure: &Value) -> String {
+    match (figure["lowest"].as_f64(), figure["highest"].as_f64()) {
+        (Some(lowest), Some(highest)) => format!(" ({lowest:.2} to {highest:.2})"),
+        _ => String::new(),
+    }
+}
+
 fn runs(report: &Value) -> String {
     format!("{}, {}", report["valid_runs"], report["void_runs"])
 }
@@ -201,16 +212,11 @@ fn of_bound(report: &Value) -> Result<Columns> {
         let rate = rate["median"].as_f64().filter(|rate| *rate > 1.0)?;
         Some(format!("{path} {:.2} GB/s", rate / 1e3))
     });
-    let of_bound = &report["of_bound"];
-    let range = match (of_bound["lowest"].as_f64(), of_bound["highest"].as_f64()) {
-        (Some(lowest), Some(highest)) => format!(" ({lowest:.2} to {highest:.2})"),
-        _ => String::new(),
-    };
     Ok(Columns {
         tok_s: shown(median(report, "decode_tok_s")),
-        of_plan: shown(report["of_plan"].as_f64()),
+        of_plan: shown(median(report, "of_plan")) + &range(&report["of_plan"]),
         bound: shown(median(report, "bound_tok_s")),
-        of_bound: shown(median(report, "of_bound")) + &range,
+        of_bound: shown(median(report, "of_bound")) + &range(&report["of_bound"]),
         busy: shown(median(report, "link_busy")),
         link: rates.collect::<Vec<_>>().join(", "),
         runs: runs(report),

@@ -7,10 +7,30 @@ use clap::ValueEnum;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum From {
     File,
+    /// A node of the same host, as an engine finds it.
     Node,
-    /// As another host would, over TCP.
-    NodeOverTcp,
-    NodeAndSpill,
+    /// As of another host, over TCP.
+    Tcp(Link),
+    TcpAndSpill(Link),
+}
+
+/// What carries TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// Both ends share this host's processors.
+    Loopback,
+    /// As fast as 25 Gbit/s Ethernet.
+    Limited,
+}
+
+impl From {
+    /// What a link adds to the tier of the node.
+    pub(super) const fn limit(self) -> &'static str {
+        match self {
+            Self::Tcp(Link::Limited) | Self::TcpAndSpill(Link::Limited) => ",limit=3GB/s",
+            _ => "",
+        }
+    }
 }
 
 /// What is held against its limit.
@@ -53,7 +73,7 @@ const fn dense(name: &'static str, fast: f64, from: From, goal: &'static str) ->
         fast,
         from,
         wants: Wants::Bound,
-        count: 32,
+        count: if matches!(from, From::Node) { 64 } else { 32 },
         goal,
     }
 }
@@ -84,15 +104,22 @@ const fn memory(name: &'static str, value_type: ValueType, goal: &'static str) -
     }
 }
 
+const LIMITED: From = From::Tcp(Link::Limited);
+const LOOPBACK: From = From::Tcp(Link::Loopback);
+const BOTH: From = From::TcpAndSpill(Link::Limited);
+const BOTH_LOOPBACK: From = From::TcpAndSpill(Link::Loopback);
+
 pub(super) const CASES: &[Case] = &[
     dense("dense, half, file", 0.5, From::File, "0.92"),
     dense("dense, quarter, file", 0.25, From::File, "0.92"),
     dense("dense, half, node", 0.5, From::Node, "0.85"),
-    dense("dense, half, node over TCP", 0.5, From::NodeOverTcp, "0.85"),
+    dense("dense, half, TCP of 3 GB/s", 0.5, LIMITED, "0.85"),
+    dense("dense, half, TCP of 3 GB/s, spill", 0.5, BOTH, "0.85"),
+    dense("dense, half, loopback TCP", 0.5, LOOPBACK, "0.85"),
     dense(
-        "dense, half, node and spill",
+        "dense, half, loopback TCP, spill",
         0.5,
-        From::NodeAndSpill,
+        BOTH_LOOPBACK,
         "0.85",
     ),
     experts("experts, half, file", 0.5, "0.80"),

@@ -2,7 +2,8 @@
 //!
 //! Each run has a session of its own, opened anew: an empty fast tier, paths that have measured
 //! nothing yet, no KV kept from the run before. A session that was only cleared would begin with
-//! what the first run had learned. A run whose links changed meanwhile is void.
+//! what the first run had learned. Each has a plan too, made just before it: memory of a shared
+//! host changes from one minute to the next. A run whose links changed meanwhile is void.
 
 use crate::cli::error::CliError;
 use crate::cli::options::{PromptArgs, SpeedOptions};
@@ -62,9 +63,9 @@ struct SpeedReport {
     ttft_ms: Option<Spread>,
     prefill_tok_s: Option<Spread>,
     decode_tok_s: Option<Spread>,
-    /// What `plan` said before the first run, and the median as a share of it.
-    plan_tok_s: f64,
-    of_plan: Option<f64>,
+    /// What `plan` said before each run, and the run's speed as a share of that.
+    plan_tok_s: Option<Spread>,
+    of_plan: Option<Spread>,
     bound_tok_s: Option<Spread>,
     bound_by: String,
     estimated: bool,
@@ -102,14 +103,14 @@ pub(super) fn speed(
             prompt_tokens: ids.clone(),
         })?,
     };
-    let mut session = model.session(&engine)?;
-    let planned = plan::make(&mut session, figures)?.decode_tok_s;
+    let session = model.session(&engine)?;
     let _ = writeln!(std::io::stderr(), "{}", headline(path, &session));
     let (weights, budget) = (model.manifest.weight_bytes(), session.resolved().budget);
     drop(session);
     let (mut valid, mut void) = (Vec::new(), 0);
-    let (mut last, mut disks) = (None, BTreeMap::new());
+    let (mut last, mut disks, mut plans) = (None, BTreeMap::new(), Vec::new());
     while valid.len() < VALID && valid.len() + void < RUNS_MAX {
+        let planned = plan::make(&mut model.session(&engine)?, figures)?.decode_tok_s;
         let report = once(&model, &engine, &prompt, (options, figures))?;
         let number = valid.len() + void + 1;
         join(&mut disks, &report.disks);
@@ -119,12 +120,13 @@ pub(super) fn speed(
             last = Some(report);
         } else {
             valid.push(report);
+            plans.push(planned);
         }
     }
     let any = valid.last().or(last.as_ref()).expect("a run was made");
     let report = SpeedReport {
         disks,
-        ..summary(any, &valid, void, planned)
+        ..summary(any, (&valid, &plans), void)
     };
     let table = || table(&report, budget, weights).render(width());
     print(options.json, &report, table)
@@ -172,10 +174,12 @@ fn line(report: &RunReport) -> String {
 }
 
 /// The figures of `valid`; what no run changes comes from `any`.
-fn summary(any: &RunReport, valid: &[RunReport], void: usize, planned: f64) -> SpeedReport {
+fn summary(any: &RunReport, (valid, plans): (&[RunReport], &[f64]), void: usize) -> SpeedReport {
     let spread =
         |figure: fn(&RunReport) -> Option<f64>| Spread::of(valid.iter().filter_map(figure));
     let decode_tok_s = spread(|run| run.decode_tok_s);
+    let runs = valid.iter().zip(plans);
+    let of_plan = runs.filter_map(|(run, plan)| Some(run.decode_tok_s? / plan));
     let links = any.link_mb_s.keys().filter_map(|path| {
         let rates = valid.iter().filter_map(|run| run.link_mb_s.get(path));
         Some((path.clone(), Spread::of(rates.copied())?))
@@ -188,8 +192,8 @@ fn summary(any: &RunReport, valid: &[RunReport], void: usize, planned: f64) -> S
         ttft_ms: spread(|run| Some(run.ttft_ms)),
         prefill_tok_s: spread(|run| Some(run.prefill_tok_s)),
         decode_tok_s,
-        plan_tok_s: planned,
-        of_plan: decode_tok_s.map(|speed| speed.median / planned),
+        plan_tok_s: Spread::of(plans.iter().copied()),
+        of_plan: Spread::of(of_plan),
         bound_tok_s: spread(|run| Some(run.bound_tok_s)),
         bound_by: any.bound_by.clone(),
         estimated: any.estimated,
@@ -257,8 +261,8 @@ fn table(report: &SpeedReport, budget: u64, weights: u64) -> Table {
         "of plan",
         format!(
             "{} of {} expected",
-            or_dash(report.of_plan, share),
-            tok_s(report.plan_tok_s)
+            shown(report.of_plan, share),
+            shown(report.plan_tok_s, tok_s)
         ),
     );
     let limit = shown(report.bound_tok_s, tok_s);
