@@ -43,8 +43,9 @@ struct Scene {
     /// Bytes of the weights, and of the fast tier.
     weights: u64,
     fast: u64,
-    /// Memory of a node, and size of the spill folder.
+    /// Memory of a node, its other options, and size of the spill folder.
     node: &'static str,
+    options: &'static [&'static str],
     spill: &'static str,
     /// Behind the specification of each lower tier.
     limit: &'static str,
@@ -62,6 +63,7 @@ impl Scene {
             weights,
             fast: weights / 3,
             node: "32MiB",
+            options: &[],
             spill: "16MiB",
             limit: ",limit=20MB/s",
             run: &["-p", PROMPT, "-n", "200", "--context", "256"],
@@ -82,6 +84,8 @@ impl Scene {
             weights,
             fast: weights / 2,
             node: "5GiB",
+            // Memory of this host would be read in place: nothing would stream.
+            options: &["--tcp-only"],
             spill: "5GiB",
             limit: "",
             run: &[
@@ -111,7 +115,7 @@ impl Scene {
     fn announce(&self) {
         let (weights, fast) = (self.weights, self.fast);
         let links = if self.limit.is_empty() {
-            "as fast as it goes"
+            "as fast as it goes, as between hosts"
         } else {
             "each over a link of 20 MB/s"
         };
@@ -147,7 +151,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let name = format!("remote://{}", name.context("the model has a name")?);
     scene.announce();
     let count = if scene.kill { 2 } else { 1 };
-    let nodes = (0..count).map(|_| Node::with_model(&larder, (scene.node, &[]), model));
+    let nodes = (0..count).map(|_| Node::with_model(&larder, (scene.node, scene.options), model));
     let mut nodes: Vec<Node> = nodes.collect::<Result<_>>()?;
     println!();
     // The engine works in a folder of its own, out of reach of the model.
