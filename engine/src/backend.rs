@@ -28,6 +28,16 @@ pub struct Weight {
     pub cols: usize,
 }
 
+/// One row of weights inside a leased block.
+#[derive(Clone, Debug)]
+pub struct StoredRow {
+    pub lease: ReadLease,
+    /// Index of the part in its block.
+    pub part: usize,
+    /// Row of the part.
+    pub row: usize,
+}
+
 /// Full KV slices of one layer and one sequence, which follow each other.
 #[derive(Debug, Default)]
 pub struct SliceLeases {
@@ -48,11 +58,10 @@ pub struct RowRange {
 pub enum Op {
     /// Starts a step: the position of each row.
     Begin { class: Class, positions: Vec<u32> },
-    /// `x[first..] = decode(rows)`: row i of the step is part `parts[i]` of the gathered block.
+    /// `x[first..] = decode(rows)`.
     Embed {
-        lease: ReadLease,
+        rows: Vec<StoredRow>,
         ty: WeightType,
-        parts: Vec<usize>,
         first: usize,
     },
     /// `xn = rms_norm(x[rows]) * weight`, rows moved to the front, and their quantised copy.

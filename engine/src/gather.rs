@@ -1,8 +1,10 @@
-//! Embedding rows: looked up by row, one batched read per step, straight from the origin, or where
-//! they stand if that can be read in place.
+//! Embedding rows, looked up by row: those that stand in blocks of a tied head where these are
+//! resident, the others where they can be read in place, or in one batched read per step, straight
+//! from the origin. A read of one row costs a third of a millisecond, all of it waiting.
 
+use crate::backend::StoredRow;
 use crate::home::given_back;
-use crate::manifest::{Manifest, RowSegment};
+use crate::manifest::{Manifest, Role, RowSegment};
 use crate::supply::Supply;
 use larder_cpu::WeightType;
 use larder_pool::block::{BlockSpec, Run};
@@ -24,14 +26,17 @@ pub struct Gatherer {
     ty: WeightType,
     /// Where the rows stand, in order.
     segments: Vec<RowSegment>,
+    /// Blocks of a tied head, which hold the rows too, in order.
+    head: Vec<HeadRows>,
     /// Target of the batches; `None` while one is leased.
     extent: Option<Extent>,
 }
 
-/// Rows of a batch: part `parts[i]` of the lease is row i.
-pub struct Gathered {
-    pub lease: ReadLease,
-    pub parts: Vec<usize>,
+/// Rows of the embedding in a block of the head.
+struct HeadRows {
+    row0: usize,
+    block: BlockId,
+    part: usize,
 }
 
 impl Gatherer {
@@ -46,6 +51,7 @@ impl Gatherer {
             row_bytes: tensor.row_bytes(),
             ty: tensor.ty,
             segments: manifest.embedding_rows.clone(),
+            head: head_rows(manifest),
             extent: None,
         }
     }
@@ -59,22 +65,49 @@ impl Gatherer {
         self.extent.replace(extent)
     }
 
-    /// Reads the rows of `tokens`, each smaller than the vocabulary.
-    pub fn fetch(&mut self, tokens: &[u32]) -> Result<Gathered, MoveError> {
-        let mut rows = tokens.to_vec();
-        rows.sort_unstable();
-        rows.dedup();
+    /// The rows of `tokens`, each smaller than the vocabulary. [`Self::done`] follows.
+    pub fn fetch(&mut self, tokens: &[u32]) -> Result<Vec<StoredRow>, MoveError> {
+        let resident = tokens.iter().map(|&token| self.resident(token as usize));
+        let resident: Vec<Option<StoredRow>> = resident.collect();
+        let missing = tokens.iter().zip(&resident);
+        let missing = missing.filter_map(|(&token, found)| found.is_none().then_some(token));
+        let mut missing: Vec<u32> = missing.collect();
+        missing.sort_unstable();
+        missing.dedup();
+        let batch = match missing.as_slice() {
+            [] => None,
+            rows => Some(self.read(rows)?),
+        };
+        let row = |(&token, found): (&u32, Option<StoredRow>)| {
+            found.unwrap_or_else(|| StoredRow {
+                lease: batch.clone().expect("a row is missing, so some were read"),
+                part: missing.binary_search(&token).expect("it is missing"),
+                row: 0,
+            })
+        };
+        Ok(tokens.iter().zip(resident).map(row).collect())
+    }
+
+    /// Where a row stands in a block that is in the fast tier now.
+    fn resident(&self, row: usize) -> Option<StoredRow> {
+        let behind = self.head.partition_point(|rows| rows.row0 <= row);
+        let rows = self.head.get(behind.checked_sub(1)?)?;
+        Some(StoredRow {
+            lease: self.supply.table().pin(slot_of(rows.block))?,
+            part: rows.part,
+            row: row - rows.row0,
+        })
+    }
+
+    /// Reads rows; row i is part i of the lease.
+    fn read(&mut self, rows: &[u32]) -> Result<ReadLease, MoveError> {
         let ranges: Vec<Run> = rows.iter().map(|&row| self.range(row as usize)).collect();
-        let parts = tokens
-            .iter()
-            .map(|token| rows.binary_search(token).expect("every token has its row"))
-            .collect();
         if let Some(lease) = self.supply.lease_rows(self.block, &ranges)? {
-            return Ok(Gathered { lease, parts });
+            return Ok(lease);
         }
         let spec = Arc::new(BlockSpec::from_ranges(&ranges));
         let mut extent = self.extent.take().expect("one batch at a time");
-        let lease = loop {
+        loop {
             let place = (extent.start(), extent.len());
             let (origin, path) = self.supply.origin(0);
             let request = Request {
@@ -90,7 +123,7 @@ impl Gatherer {
             let asked = mover.want(path, request, extent);
             assert!(asked.is_ok(), "one batch at a time");
             let error = match mover.wait(slot_of(self.block)) {
-                Ok(lease) => break lease,
+                Ok(lease) => return Ok(lease),
                 Err(error) => error,
             };
             let again = given_back(mover, || self.space.alloc_at(place.0, place.1));
@@ -101,8 +134,7 @@ impl Gatherer {
                 self.extent = Some(extent);
                 return Err(error);
             }
-        };
-        Ok(Gathered { lease, parts })
+        }
     }
 
     /// Where a row stands.
@@ -117,12 +149,29 @@ impl Gatherer {
         }
     }
 
-    /// The batch has been used: its lease is gone.
+    /// The rows have been used: their leases are gone.
     pub fn done(&mut self) {
-        let extent = self.supply.table().evict(slot_of(self.block));
-        let extent = extent.expect("nobody else leases gathered rows");
-        if !extent.space().is_lent() {
+        let used = self.supply.table().evict(slot_of(self.block));
+        if let Some(extent) = used.filter(|extent| !extent.space().is_lent()) {
             self.extent = Some(extent);
         }
+        assert!(self.extent.is_some(), "nobody else leases gathered rows");
     }
+}
+
+/// Rows of the embedding in the blocks of the head; none if it has a matrix of its own.
+fn head_rows(manifest: &Manifest) -> Vec<HeadRows> {
+    let mut all = Vec::new();
+    for block in manifest.program.head.clone().map(BlockId::new) {
+        for (part, of) in manifest.block(block).parts.iter().enumerate() {
+            if manifest.tensors[of.tensor].role == Role::TokenEmbd {
+                all.push(HeadRows {
+                    row0: of.row0,
+                    block,
+                    part,
+                });
+            }
+        }
+    }
+    all
 }

@@ -135,11 +135,9 @@ impl Machine<'_> {
     fn embed(&mut self, tokens: &[u32]) -> Result<(), KvError> {
         let batch = Needs::gather_rows(self.backend.rows_max());
         for (index, tokens) in tokens.chunks(batch).enumerate() {
-            let gathered = self.gatherer.fetch(tokens)?;
             let token = self.backend.enqueue(Op::Embed {
-                lease: gathered.lease,
+                rows: self.gatherer.fetch(tokens)?,
                 ty: self.gatherer.weight_type(),
-                parts: gathered.parts,
                 first: index * batch,
             });
             let _ = self.backend.finish(token);

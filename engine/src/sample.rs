@@ -55,11 +55,7 @@ impl Sampler {
 
     /// Chooses the next token and remembers it.
     pub fn sample(&mut self, logits: &mut [f32]) -> Result<u32, NotANumber> {
-        if let Some(token) = logits.iter().position(|logit| logit.is_nan()) {
-            return Err(NotANumber {
-                token: token as u32,
-            });
-        }
+        check(logits)?;
         self.penalise(logits);
         let token = if self.options.temperature == 0.0 {
             argmax(logits)
@@ -152,16 +148,40 @@ fn keep_nucleus(weights: &mut Vec<(u32, f64)>, share: f64) {
     weights.truncate(enough.map_or(weights.len(), |last| last + 1));
 }
 
+/// Fails with the first logit that is no number.
+fn check(logits: &[f32]) -> Result<(), NotANumber> {
+    // A pass that stops nowhere runs on vectors; one that may stop does not.
+    let is_bad = logits.iter().fold(false, |bad, logit| bad | logit.is_nan());
+    let token = is_bad.then(|| logits.iter().position(|logit| logit.is_nan()));
+    match token.flatten() {
+        Some(token) => Err(NotANumber {
+            token: token as u32,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Logits that [`argmax`] compares at once.
+const LANES: usize = 32;
+
 /// The token with the highest logit; the lowest id among equals.
 pub fn argmax(logits: &[f32]) -> u32 {
     assert!(!logits.is_empty(), "a vocabulary has tokens");
-    let mut best = 0;
-    for (token, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] {
-            best = token;
+    let higher = |a: f32, b: f32| if b > a { b } else { a };
+    let (chunks, rest) = logits.as_chunks::<LANES>();
+    let mut highest = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (highest, &logit) in highest.iter_mut().zip(chunk) {
+            *highest = higher(*highest, logit);
         }
     }
-    best as u32
+    let highest = highest.into_iter().chain(rest.iter().copied());
+    let highest = highest.fold(f32::NEG_INFINITY, higher);
+    let is_it = |logit: &f32| *logit == highest;
+    let has = |chunk: &[f32]| chunk.iter().fold(false, |has, logit| has | is_it(logit));
+    let first = logits.chunks(LANES).position(has).unwrap_or(0) * LANES;
+    let within = logits[first..].iter().position(is_it);
+    (first + within.unwrap_or(0)) as u32
 }
 
 /// The `count` highest logits, highest first, the lower id among equals (as [`argmax`]).

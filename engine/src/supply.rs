@@ -144,7 +144,8 @@ impl Supply {
         let Some(placed) = &self.placed else {
             return Ok(None);
         };
-        placed.publish_rows(self.table(), block, rows)?;
+        let is_new = placed.publish_rows(self.table(), block, rows)?;
+        assert!(is_new, "one batch at a time");
         Ok(self.table().pin(slot_of(block)))
     }
 

@@ -6,7 +6,7 @@ mod experts;
 mod products;
 
 use crate::backend::work::{Buf, WorkBuffers, WorkShape};
-use crate::backend::{Backend, Completed, Op, RowRange, StepShape, Token, Weight};
+use crate::backend::{Backend, Completed, Op, RowRange, StepShape, StoredRow, Token, Weight};
 use crate::config::Rope;
 use experts::Routing;
 use larder_cpu::decode::decode;
@@ -120,16 +120,14 @@ impl CpuBackend {
         };
     }
 
-    fn embed(&mut self, rows: &ReadLease, ty: WeightType, parts: &[usize], first: usize) {
+    fn embed(&mut self, rows: &[StoredRow], ty: WeightType, first: usize) {
         let dim = self.shape.dim;
+        let bytes = ty.row_bytes(dim);
         let view = self.view.clone();
-        let x = self.work().write(Buf::X);
-        for (row, &part) in parts.iter().enumerate() {
-            decode(
-                ty,
-                view.part(rows, part),
-                &mut x[(first + row) * dim..][..dim],
-            );
+        let x = &mut self.work().write(Buf::X)[first * dim..];
+        for (stored, x) in rows.iter().zip(x.chunks_exact_mut(dim)) {
+            let part = view.part(&stored.lease, stored.part);
+            decode(ty, &part[stored.row * bytes..][..bytes], x);
         }
     }
 
@@ -177,12 +175,7 @@ impl CpuBackend {
     fn run(&mut self, op: Op) -> Completed {
         match op {
             Op::Begin { class, positions } => self.begin(class, &positions),
-            Op::Embed {
-                lease,
-                ty,
-                parts,
-                first,
-            } => self.embed(&lease, ty, &parts, first),
+            Op::Embed { rows, ty, first } => self.embed(&rows, ty, first),
             Op::Norm { weight, rows } => self.norm(&weight, rows),
             Op::Quantise { from, count } => self.quantise(from, count),
             Op::HeadNorm { weight, of } => {

@@ -32,6 +32,38 @@ fn temperature_zero_is_the_highest_and_lowest_id() {
     assert_eq!(error, Err(NotANumber { token: 1 }));
 }
 
+/// Wherever the highest logit stands among those that are compared at once.
+#[test]
+fn the_highest_is_found_in_every_place() {
+    let plain = |logits: &[f32]| {
+        let mut best = 0;
+        for (token, &logit) in logits.iter().enumerate() {
+            if logit > logits[best] {
+                best = token;
+            }
+        }
+        best as u32
+    };
+    let mut random = Xoshiro::new(3);
+    for len in [1, 2, 31, 32, 33, 64, 97, 1000] {
+        let mut logits: Vec<f32> = (0..len).map(|_| (random.next() % 100) as f32).collect();
+        assert_eq!(argmax(&logits), plain(&logits));
+        for place in 0..len {
+            let before = std::mem::replace(&mut logits[place], 100.0);
+            assert_eq!(argmax(&logits), place as u32, "{len}");
+            logits[place] = f32::NAN;
+            let error = NotANumber {
+                token: place as u32,
+            };
+            assert_eq!(check(&logits), Err(error), "{len}");
+            logits[place] = before;
+        }
+        assert_eq!(check(&logits), Ok(()));
+    }
+    assert_eq!(argmax(&[f32::NEG_INFINITY; 40]), 0);
+    assert_eq!(argmax(&[-0.0, 0.0]), 0);
+}
+
 #[test]
 fn draws_follow_the_softmax() {
     let logits = [0.0f32, 1.0, 2.0];

@@ -1,7 +1,8 @@
 //! The same bits whatever the budget, the threads, the passes of the prefill and the disk driver.
 
 use crate::support::{Golden, generate, models, open, options, score_bits};
-use larder::session::SessionOptions;
+use larder::sample::argmax;
+use larder::session::{GenerateOptions, SessionOptions};
 
 #[test]
 fn budgets_threads_and_chunks_change_no_bit() {
@@ -77,6 +78,34 @@ fn a_small_budget_moves_more_than_the_file_holds() {
     );
     assert!(session.stager().counters().misses > 0);
     assert!(session.space().peak_bytes() <= least);
+}
+
+/// A tied head that is resident has the embedding rows too: a step reads nothing.
+#[test]
+fn rows_of_a_tied_head_are_not_read_again() {
+    for (name, path) in models() {
+        let free = SessionOptions {
+            fast_bytes: Some(1 << 30),
+            ..options()
+        };
+        let mut session = open(&path, &free);
+        let config = &session.manifest().config;
+        let is_tied = config.tied;
+        // Experts are read as they are picked.
+        if config.experts.is_some() {
+            continue;
+        }
+        let golden = Golden::read(name);
+        let generate = GenerateOptions {
+            prompt: &golden.prompt,
+            count: 8,
+            stop: &[],
+        };
+        let made = session.generate(&generate, |logits| Ok(argmax(logits)), |_| true);
+        let paths = made.expect("generates").decode_paths;
+        let read: u64 = paths.iter().map(|path| path.bytes).sum();
+        assert_eq!(read == 0, is_tied, "{name}: {read}");
+    }
 }
 
 /// A session is used again and again: texts of many lengths, each as if it were the first.

@@ -9,7 +9,7 @@
 use super::lanes::{self, elem_bytes, first_lanes};
 use super::{F16, F32};
 use crate::kernels::Class;
-use crate::panel::{self, Panel};
+use crate::panel::{Ahead, Panel};
 use core::arch::x86_64::*;
 
 /// Weight rows of a tile.
@@ -38,9 +38,9 @@ pub(super) unsafe fn panel<const T: u8>(panel: &Panel<'_>, tile: &mut [f32], wor
             // SAFETY: both rows have `cols` elements.
             tile[j] = unsafe {
                 if panel.prefetches {
-                    dot::<T, true>(w, x, cols)
+                    dot::<T, true>(w, x, cols, panel.ahead)
                 } else {
-                    dot::<T, false>(w, x, cols)
+                    dot::<T, false>(w, x, cols, panel.ahead)
                 }
             };
         }
@@ -107,6 +107,7 @@ unsafe fn dot<const T: u8, const PREFETCHES: bool>(
     w: *const u8,
     x: *const f32,
     cols: usize,
+    ahead: Ahead,
 ) -> f32 {
     let mut chains = [[[_mm512_setzero_ps(); 2]; 1]; 1];
     let (unrolled, whole) = (cols / unroll::<T>() * unroll::<T>(), cols / 32 * 32);
@@ -115,7 +116,7 @@ unsafe fn dot<const T: u8, const PREFETCHES: bool>(
     unsafe {
         for at in (0..unrolled).step_by(unroll::<T>()) {
             if PREFETCHES {
-                let ahead = w.wrapping_add(at * elem_bytes::<T>() + panel::AHEAD);
+                let ahead = ahead.of(w.wrapping_add(at * elem_bytes::<T>()));
                 for line in 0..unroll::<T>() * elem_bytes::<T>() / 64 {
                     _mm_prefetch::<_MM_HINT_NTA>(ahead.wrapping_add(64 * line).cast());
                 }

@@ -5,7 +5,7 @@
 
 use super::lanes;
 use super::unpack::{self, Format, Group};
-use crate::panel::{AHEAD, Panel};
+use crate::panel::{Ahead, Panel};
 use crate::q8::{self, GROUP_BLOCKS, GROUP_BYTES, SCALES_AT, SUMS_AT};
 use core::arch::x86_64::*;
 
@@ -25,6 +25,7 @@ pub(super) unsafe fn panel<F: Format>(panel: &Panel<'_>, tile: &mut [f32]) {
             bytes: super::row_ptr(panel.w, row),
             blocks,
             readable: panel.w.bytes().len() - row * panel.w.row_bytes(),
+            ahead: panel.ahead,
         };
         let out = &mut tile[j..];
         // SAFETY: the row's blocks and `xn` activation rows exist.
@@ -50,6 +51,7 @@ struct Row {
     blocks: usize,
     /// Bytes from the row's start to the end of the matrix.
     readable: usize,
+    ahead: Ahead,
 }
 
 /// # Safety
@@ -68,7 +70,7 @@ unsafe fn dots<F: Format, const M: usize, const PREFETCHES: bool>(
     unsafe {
         for g in 0..full {
             if PREFETCHES {
-                let ahead = w.bytes.wrapping_add(g * F::STORED + AHEAD);
+                let ahead = w.ahead.of(w.bytes.wrapping_add(g * F::STORED));
                 for line in 0..F::STORED.div_ceil(64) {
                     _mm_prefetch::<_MM_HINT_NTA>(ahead.wrapping_add(64 * line).cast());
                 }
