@@ -35,6 +35,22 @@ pub enum Origin {
     Estimated,
 }
 
+impl Origin {
+    const fn of(is_measured: bool) -> Self {
+        if is_measured {
+            Self::Measured
+        } else {
+            Self::Estimated
+        }
+    }
+}
+
+/// The mean of two probes, and whether they are near enough to say something.
+fn agree(before: f64, after: f64) -> (f64, bool) {
+    let mean = f64::midpoint(before, after);
+    (mean, (before - after).abs() <= PROBES_APART * mean)
+}
+
 /// A bandwidth in bytes per second.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bandwidth {
@@ -47,21 +63,13 @@ impl Bandwidth {
     /// make a measurement, anything less an estimate; a limit caps both.
     pub fn origin(before: Option<f64>, after: Option<f64>, limit: Option<f64>) -> Self {
         let (bytes_per_s, is_measured) = match (before, after) {
-            (Some(before), Some(after)) => {
-                let mean = f64::midpoint(before, after);
-                (mean, (before - after).abs() <= PROBES_APART * mean)
-            }
+            (Some(before), Some(after)) => agree(before, after),
             (Some(one), None) | (None, Some(one)) => (one, false),
             (None, None) => (ORIGIN_GUESS, false),
         };
-        let origin = if is_measured {
-            Origin::Measured
-        } else {
-            Origin::Estimated
-        };
         let raw = Self {
             bytes_per_s,
-            origin,
+            origin: Origin::of(is_measured),
         };
         match limit {
             Some(limit) if limit < raw.bytes_per_s => Self {
@@ -77,17 +85,17 @@ impl Bandwidth {
         before.is_some() && after.is_some() && self.origin == Origin::Estimated
     }
 
-    /// The bandwidth of the fast tier.
-    pub fn memory(measured: Option<f64>) -> Self {
-        match measured {
-            Some(bytes_per_s) => Self {
-                bytes_per_s,
-                origin: Origin::Measured,
-            },
-            None => Self {
-                bytes_per_s: MEMORY_GUESS,
-                origin: Origin::Estimated,
-            },
+    /// The bandwidth of the fast tier. One probe is a measurement too: of a run that waits for
+    /// links memory is not the bound.
+    pub fn memory(before: Option<f64>, after: Option<f64>) -> Self {
+        let (bytes_per_s, is_measured) = match (before, after) {
+            (Some(before), Some(after)) => agree(before, after),
+            (Some(one), None) | (None, Some(one)) => (one, true),
+            (None, None) => (MEMORY_GUESS, false),
+        };
+        Self {
+            bytes_per_s,
+            origin: Origin::of(is_measured),
         }
     }
 }
@@ -325,5 +333,20 @@ mod tests {
             Bandwidth::origin(Some(1e9), None, None).origin,
             Origin::Estimated
         );
+    }
+
+    #[test]
+    fn memory_is_measured_once_or_twice_alike() {
+        let once = Bandwidth::memory(None, Some(5e10));
+        assert_eq!((once.bytes_per_s, once.origin), (5e10, Origin::Measured));
+        let twice = Bandwidth::memory(Some(4.8e10), Some(5e10));
+        assert_eq!(
+            (twice.bytes_per_s, twice.origin),
+            (4.9e10, Origin::Measured)
+        );
+        let apart = Bandwidth::memory(Some(4e10), Some(5e10));
+        assert_eq!(apart.origin, Origin::Estimated);
+        assert!(apart.is_void(Some(4e10), Some(5e10)) && !once.is_void(None, Some(5e10)));
+        assert_eq!(Bandwidth::memory(None, None).origin, Origin::Estimated);
     }
 }

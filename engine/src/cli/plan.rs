@@ -110,12 +110,11 @@ pub(super) fn make(
 ) -> Result<PlanReport, SessionError> {
     let probes = Probes::begin(session)?;
     let bounds = path_bounds(&session.inward(), &probes.before, &probes.after);
-    let measured = if probes.before.is_empty() {
-        None
-    } else {
-        session.probe_memory_cold()?
+    let measured = match probes.cold_memory {
+        None if !probes.before.is_empty() => session.probe_memory_cold()?,
+        measured => measured,
     };
-    let memory = Bandwidth::memory(measured.map(|speed| speed.best));
+    let memory = Bandwidth::memory(measured.map(|speed| speed.best), None);
     let usual = measured.map_or(memory.bytes_per_s, |speed| speed.usual);
     let context = session.resolved().context;
     let horizon = HORIZON.min(context) as u64;

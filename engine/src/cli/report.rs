@@ -34,6 +34,8 @@ pub(super) struct Probes {
     /// Of the paths into the fast tier; empty where nothing was probed.
     pub(super) before: Carried,
     pub(super) after: Carried,
+    /// Before, of a model that waits for no link.
+    pub(super) cold_memory: Option<MemorySpeed>,
     memory: Option<MemorySpeed>,
 }
 
@@ -45,6 +47,9 @@ impl Probes {
         if session.manifest().weight_bytes() >= PROBED_BYTES {
             probes.before = session.probe_paths(Sample::Before)?;
             session.check_tiers(&probes.before)?;
+            if session.layout().streams_nothing() {
+                probes.cold_memory = session.probe_memory_cold()?;
+            }
         }
         Ok(probes)
     }
@@ -239,7 +244,7 @@ struct Bounds {
     /// With a cache of experts that knows the future.
     optimum_tok_s: f64,
     is_estimated: bool,
-    /// A link that matters changed during the run.
+    /// What sets the bound changed during the run.
     is_void: bool,
     /// Bytes that had to come over the paths, for all steps.
     need: f64,
@@ -249,7 +254,9 @@ impl Bounds {
     /// Of `steps` steps behind `first` tokens.
     fn new(session: &Session, first: u64, steps: usize, probes: &Probes) -> Self {
         let paths = path_bounds(&session.inward(), &probes.before, &probes.after);
-        let memory = Bandwidth::memory(probes.memory.map(|speed| speed.best));
+        let best = |speed: Option<MemorySpeed>| speed.map(|speed| speed.best);
+        let read = (best(probes.cold_memory), best(probes.memory));
+        let memory = Bandwidth::memory(read.0, read.1);
         let mut step = demand(session);
         let positions = first..first + steps as u64;
         let (lru, optimal) = replay(session, &step, first + steps as u64 / 2, steps);
@@ -258,7 +265,11 @@ impl Bounds {
         step.missed_bytes = lru;
         let (tok_s, by) = step.bound(positions.clone(), &paths, memory);
         let is_estimated = is_estimated(&by, &paths, memory);
-        let is_void = by != MEMORY && links::have_changed(&paths, &probes.before, &probes.after);
+        let is_void = if by == MEMORY {
+            memory.is_void(read.0, read.1)
+        } else {
+            links::have_changed(&paths, &probes.before, &probes.after)
+        };
         Self {
             tok_s,
             by,

@@ -166,7 +166,7 @@ fn line(report: &RunReport) -> String {
     let links = links.map(|(path, mb_s)| format!("{path} {}", rate(mb_s * 1e6)));
     let told: Vec<String> = [speed].into_iter().chain(links).collect();
     let void = if report.is_void {
-        ", void: a link changed by more than a tenth"
+        ", void: what sets the bound changed by more than a tenth"
     } else {
         ""
     };

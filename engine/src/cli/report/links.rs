@@ -124,7 +124,7 @@ mod tests {
         let slower = carried([5e9, 2e9], Some([2e9, 2e9]));
         let paths = path_bounds(&inward([None; 2]), &before, &slower);
         assert!(have_changed(&paths, &before, &slower));
-        let memory = Bandwidth::memory(Some(1e10));
+        let memory = Bandwidth::memory(None, Some(1e10));
         assert!(is_estimated("0", &paths, memory) && !is_estimated(MEMORY, &paths, memory));
         // A plan has no probe behind it: nothing changed, but it is no measurement either.
         let none = Carried::default();
