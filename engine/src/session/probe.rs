@@ -50,7 +50,8 @@ pub enum Sample {
 pub struct Carried {
     /// Of each by itself; `None` for a home whose limit says enough, or that has no room.
     pub alone: Vec<Option<f64>>,
-    /// Of each while the others were read too; `None` where there is no other, or a limit.
+    /// Of each while the others were read too; `None` where there is no other, and for a home whose
+    /// limit says enough.
     pub at_once: Vec<Option<f64>>,
     /// Of the origin, when the blocks of the probe were read first.
     pub first: Option<f64>,
@@ -82,11 +83,8 @@ impl Session {
         // Replicas are read from at once.
         let each = load.during(|| self.stream(&blocks, None))? / self.origins as f64;
         let mut alone = vec![Some(each); self.origins];
-        let mut ways = Vec::new();
-        let mut origins = inward.iter().take(self.origins);
-        if origins.all(|path| path.limit.is_none()) {
-            ways.push(Way::new(None, blocks));
-        }
+        // One with a limit takes of processors and memory what it carries, like any other.
+        let mut ways = vec![Way::new(None, blocks)];
         for path in inward.iter().skip(self.origins) {
             let way = self.furnish(path, sample)?;
             let rate = way.as_ref().map(|way| self.stream(&way.blocks, way.home));

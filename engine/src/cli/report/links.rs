@@ -44,7 +44,7 @@ pub(in crate::cli) fn path_bounds(
             (None, None) => alone,
             (before, after) => Bandwidth {
                 origin,
-                ..Bandwidth::origin(before, after, None)
+                ..Bandwidth::origin(before, after, limit)
             },
         };
         PathBound {
