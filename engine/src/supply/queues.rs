@@ -1,8 +1,9 @@
 //! What is on its way from each place, and where a block would come from sooner.
 //!
 //! Blocks are dealt out by what the links carry when they are probed. In a run a link may carry
-//! less than that, and then all the others would wait for it; so a block that two places have comes
-//! from the one whose queue is shorter in time.
+//! less than that, and then all the others would wait for it; so a block of a home comes from the
+//! origin if it would be here before home has begun with it. A link that has nothing to do is never
+//! passed over, however slow it is: what it brings meanwhile no other has to.
 
 use larder_pool::sys::lease::SlotTable;
 use larder_pool::sys::slot::State;
@@ -56,17 +57,16 @@ impl Queues {
         asked.push((block, from, bytes));
     }
 
-    /// A block of `bytes` that home `n` and the origin have would be here from home first, or at
-    /// the same time.
+    /// Home `n` would begin with a block of `bytes` before the origin could have brought it.
     pub(super) fn home_is_sooner(&self, table: &SlotTable, n: usize, bytes: u64) -> bool {
         let mut asked = self.asked.lock();
         forget_here(&mut asked, table);
-        let seconds = |from: From| {
+        let seconds = |from: From, more: u64| {
             let ahead = asked.iter().filter(|&&(_, of, _)| of == from);
             let ahead: u64 = ahead.map(|(.., bytes)| bytes).sum();
-            (ahead + bytes) as f64 / self.rate(from)
+            (ahead + more) as f64 / self.rate(from)
         };
-        seconds(From::Home(n)) <= seconds(From::Origin)
+        seconds(From::Home(n), 0) <= seconds(From::Origin, bytes)
     }
 }
 
@@ -82,28 +82,28 @@ mod tests {
     use larder_pool::table::block_table;
 
     #[test]
-    fn the_shorter_queue_in_time_is_taken() {
+    fn a_home_with_nothing_to_do_is_used_and_one_that_is_behind_is_not() {
         let table = block_table(8);
         let space = Space::counted(8 * GRANULE);
-        let queues = Queues::new(100.0, &[300.0]);
+        let queues = Queues::new(100.0, &[30.0]);
         let on_way = |block: u32, from, bytes| {
             let block = BlockId::new(block);
             let extent = space.alloc_low(GRANULE).expect("room");
             queues.note(&table, block, from, bytes);
             table.begin_fill(slot_of(block), extent).expect("absent")
         };
+        // 2 s from home, 0.6 s from the origin; but home begins at once.
         assert!(queues.home_is_sooner(&table, 0, 60));
-        let first = on_way(0, From::Home(0), 60);
-        assert!(queues.home_is_sooner(&table, 0, 60));
-        let second = on_way(1, From::Home(0), 90);
-        // 0.7 s from home, 0.6 s from the origin, until something waits there too.
+        let first = on_way(0, From::Home(0), 30);
+        // Home would begin in 1 s.
         assert!(!queues.home_is_sooner(&table, 0, 60));
-        let third = on_way(2, From::Origin, 30);
+        assert!(queues.home_is_sooner(&table, 0, 100));
+        let second = on_way(1, From::Origin, 40);
         assert!(queues.home_is_sooner(&table, 0, 60));
-        drop(third);
+        drop(second);
         assert!(!queues.home_is_sooner(&table, 0, 60));
         // What has come does not count.
-        drop((first, second));
+        drop(first);
         assert!(queues.home_is_sooner(&table, 0, 60));
     }
 }
