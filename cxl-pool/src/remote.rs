@@ -16,6 +16,7 @@ mod watch;
 
 mod driver;
 
+mod handed;
 mod lent;
 mod objects;
 mod placed;
@@ -31,7 +32,7 @@ pub use client::{Client, NodeInfo, PutContent};
 pub use health::{Health, HealthCounts, Standing};
 pub use lent::{Lent, LentSource};
 pub use objects::ObjectSource;
-pub use placed::Placed;
+pub use placed::{Placed, PlacedLoan};
 pub use pulse::{Pulse, Sign};
 pub use watch::Watch;
 

@@ -4,6 +4,8 @@
 //! back empty; between two steps [`Homes::look_after`] takes note of it. One that came or came back
 //! is given little at first.
 
+mod in_place;
+
 use larder_pool::block::stored_spec;
 use larder_pool::mover::{Mover, Request, Store};
 use larder_pool::remote::{Lent, Standing};
@@ -33,6 +35,8 @@ pub struct Home {
     pub is_origin: bool,
     /// Used even where another tier would do better.
     pub is_forced: bool,
+    /// Weights that go there are read there.
+    pub is_placed: bool,
 }
 
 impl Home {
@@ -46,6 +50,7 @@ impl Home {
             lent: None,
             is_origin: false,
             is_forced: false,
+            is_placed: false,
         }
     }
 

@@ -382,13 +382,8 @@ impl Layout {
         held.max(self.kv_floor(work)).min(kv)
     }
 
-    /// Steps wait for no link: every weight is on the fast tier, or read in place.
-    pub fn streams_nothing(&self) -> bool {
-        self.needs.is_placed || self.all_stay()
-    }
-
     /// Every block is on the fast tier, or nothing works: there is no ring, and none is placed.
-    const fn all_stay(&self) -> bool {
+    pub const fn all_stay(&self) -> bool {
         self.frames == 0 && self.experts.is_none() && !self.needs.is_placed
     }
 

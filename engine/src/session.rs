@@ -8,6 +8,7 @@ mod shake;
 mod pressure;
 mod warm;
 mod generate;
+mod in_place;
 mod nodes;
 mod prefix;
 mod probe;
@@ -251,9 +252,10 @@ impl Session {
         let is_packed = self.manifest.is_packed;
         let kv = self.layout.needs().kv.bytes_for(self.resolved.context);
         let origins = (0..self.origins).map(|origin| (PathId::new(origin), u64::MAX));
-        let beside = self.homes.list.iter().filter(|home| !home.is_origin);
+        let beside = self.homes.list.iter().filter(|home| self.is_linked(home));
         let homes = beside.map(|home| {
-            let held = if is_packed { u64::MAX } else { kv };
+            let takes_weights = is_packed && !home.is_placed;
+            let held = if takes_weights { u64::MAX } else { kv };
             (home.read, home.bytes().min(held))
         });
         origins

@@ -12,8 +12,8 @@
 //! the frame goes to the next block in line. If no frame is free, the one whose block is used
 //! last is taken, so a change of plan never ends in a deadlock.
 //!
-//! Where the supply stands in memory that kernels read, nothing streams: what is not fixed is
-//! leased in place, see [`in_place`].
+//! What stands in memory that kernels read does not stream: what is not fixed is leased in place,
+//! see [`in_place`].
 
 mod future;
 mod in_place;
@@ -323,8 +323,8 @@ impl Stager {
             }
             let address = self.layout.addresses[place.index];
             self.memory(place.index, wait, || self.space.alloc_at(address, bytes))?
-        } else if self.supply.is_placed() {
-            return self.read_there(block, wait);
+        } else if self.read_there(block, wait)? {
+            return Ok(true);
         } else {
             self.frame_for(place, wait)?
         };
@@ -374,10 +374,10 @@ impl Stager {
     /// The block is where it was at its last use and stays there: it can be leased without waiting,
     /// and nothing waits for it to be used.
     pub fn rests(&self, block: BlockId) -> bool {
-        let stays = || self.layout.is_fixed(block.index(), self.border) || self.supply.is_placed();
+        let is_fixed = || self.layout.is_fixed(block.index(), self.border);
         !self.moved[block.index()]
             && self.supply.table().state(slot_of(block)) == State::Ready
-            && stays()
+            && (is_fixed() || self.supply.is_in_place(block))
     }
 
     /// Leases the next block of the pass, which must be `block`, sleeping until it is there.

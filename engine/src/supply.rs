@@ -7,11 +7,15 @@
 //! a model file have no other home: they are only dropped.
 //!
 //! The memory of a node on this host is read by the same processors as ours: where it has the whole
-//! model, blocks can be read in place.
+//! model, blocks can be read in place, and where it is a home, those that went there. Such a home
+//! takes no link's time: it is given all that it has room for, from even distances, and the links
+//! share the rest.
 
+mod dealing;
 mod queues;
 
 use crate::home::{Homes, given_back};
+use dealing::{Ration, deal};
 use larder_pool::block::{BlockSpec, Run};
 use larder_pool::mover::{Mover, Request};
 use larder_pool::remote::{Health, ObjectSource, Placed, Standing};
@@ -118,28 +122,38 @@ impl Supply {
         self
     }
 
-    /// Blocks can be read in place: see [`Self::place`].
+    /// Every block can be read in place.
     pub const fn is_placed(&self) -> bool {
         self.placed.is_some()
     }
 
     /// Bytes outside the fast tier that were read in place so far, each block once.
     pub fn lent_bytes(&self) -> u64 {
-        self.placed.as_ref().map_or(0, |placed| placed.read_bytes())
+        let whole = self.placed.as_ref().map_or(0, |placed| placed.read_bytes());
+        whole + self.homes.lent_bytes()
+    }
+
+    /// The block stands where it can be read in place: see [`Self::place`].
+    pub fn can_place(&self, block: BlockId) -> bool {
+        self.is_placed() || self.homes.can_place(block)
+    }
+
+    /// Some of the blocks that have gone home can be read there.
+    pub fn has_placed_home(&self) -> bool {
+        self.homes.list.iter().any(|home| home.is_placed)
     }
 
     /// Makes a block, which must be absent, ready where it stands outside the fast tier.
-    ///
-    /// # Panics
-    /// If blocks cannot be read in place.
     pub fn place(&self, block: BlockId) -> Result<(), MoveError> {
-        let placed = self.placed.as_ref().expect("the caller asked");
         let (spec, sums) = (&self.specs[block.index()], self.mover.sums());
-        placed.publish(self.table(), block, spec, sums).map(drop)
+        match &self.placed {
+            Some(placed) => placed.publish(self.table(), block, spec, sums).map(drop),
+            None => self.homes.place(block, sums),
+        }
     }
 
     /// Leases `rows` where they stand in the slot of `block`, which must be absent; `None` if
-    /// blocks cannot be read in place.
+    /// the model cannot be read in place.
     pub fn lease_rows(&self, block: BlockId, rows: &[Run]) -> Result<Option<ReadLease>, MoveError> {
         let Some(placed) = &self.placed else {
             return Ok(None);
@@ -151,13 +165,13 @@ impl Supply {
 
     /// The block is ready, and read in place.
     pub fn is_in_place(&self, block: BlockId) -> bool {
-        let lease = || self.table().pin(slot_of(block));
-        self.is_placed() && lease().is_some_and(|lease| lease.is_lent())
+        let lease = self.table().pin(slot_of(block));
+        lease.is_some_and(|lease| lease.is_lent())
     }
 
-    /// Homes the blocks `streamed`, in the order of their use, on the lower tiers: tier n in
-    /// proportion to `rates[n]` beside the origin's `rate`. `reserve` bytes of each home are left
-    /// alone.
+    /// Homes the blocks `streamed`, in the order of their use, on the lower tiers: on tier n in
+    /// proportion to `rates[n]` beside the origin's `rate`, or as much as it has room for if it is
+    /// read in place. `reserve` bytes of each home are left alone.
     #[must_use]
     pub fn with_homes(
         mut self,
@@ -166,17 +180,17 @@ impl Supply {
         rates: &[f64],
         reserve: u64,
     ) -> Self {
+        let streamed: Vec<BlockId> = streamed.collect();
+        let bytes: Vec<u64> = streamed.iter().map(|&block| self.bytes(block)).collect();
+        let homes = self.homes.list.iter().zip(rates);
+        let rations = homes.map(|(home, &rate)| match home.is_placed {
+            true => Ration::Room(home.bytes().saturating_sub(reserve)),
+            false => Ration::Link(rate),
+        });
+        let dealt = deal(&bytes, rate, &rations.collect::<Vec<_>>());
         let mut assigned = vec![None; self.specs.len()];
-        // Each block goes where it would have come over the link first.
-        let mut busy = vec![0.0; rates.len() + 1];
-        for block in streamed {
-            let bytes = self.bytes(block) as f64;
-            let ends = rates.iter().chain([&rate]).zip(&busy);
-            let ends = ends.map(|(rate, busy)| busy + bytes / rate);
-            let first = ends.enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b));
-            let (tier, end) = first.expect("the origin is one of them");
-            busy[tier] = end;
-            assigned[block.index()] = (tier < rates.len()).then_some(tier as u8);
+        for (block, home) in streamed.into_iter().zip(dealt) {
+            assigned[block.index()] = home;
         }
         self.assigned = assigned.into();
         self.reserve = reserve;

@@ -3,7 +3,7 @@
 //! Life of a pin:
 //! 1. A session is asked to place objects; they wait under a ticket, which is dropped if nobody
 //!    comes with it in the time of a lease.
-//! 2. A reader comes with it: from now on they are that reader's.
+//! 2. A reader comes with it: from now on they are that reader's. The session may add more.
 //! 3. The reader is gone. Nothing else ends it: one that is stopped for an hour goes on with the
 //!    same bytes. So they stay when the node stops too, until nobody writes its memory any more.
 
@@ -23,18 +23,24 @@ const OBJECTS_MAX: usize = 1 << 17;
 
 type Pins = Vec<Arc<Scratch>>;
 
-struct Waiting {
+/// What stands under a ticket.
+struct Placed {
     /// The session that may add to it.
     session: u64,
     since: Nanos,
     pins: Pins,
+    /// Who came with the ticket.
+    reader: Option<u64>,
 }
 
-#[derive(Default)]
-struct State {
-    waiting: HashMap<Ticket, Waiting>,
-    reading: HashMap<u64, Pins>,
+impl Placed {
+    /// Nobody has come with the ticket.
+    const fn waits(&self) -> bool {
+        self.reader.is_none()
+    }
 }
+
+type State = HashMap<Ticket, Placed>;
 
 /// See the module. Pins are dropped after the lock is.
 #[derive(Default)]
@@ -51,39 +57,39 @@ impl Places {
     ) -> Result<Ticket, Refusal> {
         let drawn = draw().ok_or(Refusal::Misuse)?;
         let mut state = self.0.lock();
-        if ticket.is_none() && state.waiting.len() == TICKETS_MAX {
+        let waiting = state.values().filter(|placed| placed.waits()).count();
+        if ticket.is_none() && waiting == TICKETS_MAX {
             let limit = TICKETS_MAX as u64;
             return Err(Refusal::Limit { limit });
         }
         let ticket = ticket.unwrap_or_else(|| {
-            let pins = Pins::new();
-            let since = now;
-            let waiting = Waiting {
+            let placed = Placed {
                 session,
-                since,
-                pins,
+                since: now,
+                pins: Pins::new(),
+                reader: None,
             };
-            state.waiting.insert(drawn, waiting);
+            state.insert(drawn, placed);
             drawn
         });
-        let waiting = state.waiting.get_mut(&ticket);
-        let waiting = waiting.filter(|waiting| waiting.session == session);
-        let waiting = waiting.ok_or(Refusal::Stale)?;
-        if waiting.pins.len() + pins.len() > OBJECTS_MAX {
+        let placed = state.get_mut(&ticket);
+        let placed = placed.filter(|placed| placed.session == session);
+        let placed = placed.ok_or(Refusal::Stale)?;
+        if placed.pins.len() + pins.len() > OBJECTS_MAX {
             let limit = OBJECTS_MAX as u64;
             return Err(Refusal::Limit { limit });
         }
-        waiting.since = now;
-        waiting.pins.extend(pins);
+        placed.since = now;
+        placed.pins.extend(pins);
         Ok(ticket)
     }
 
-    /// Forgets a ticket of a session, which will not be used.
+    /// Forgets a ticket of a session, with which nobody will come; a reader keeps what it has.
     pub(super) fn forget(&self, ticket: Ticket, session: u64) {
         let mut state = self.0.lock();
-        let is_its_own = |waiting: &Waiting| waiting.session == session;
-        let found = state.waiting.get(&ticket).is_some_and(is_its_own);
-        let dropped = found.then(|| state.waiting.remove(&ticket));
+        let is_unused = |placed: &Placed| placed.session == session && placed.waits();
+        let found = state.get(&ticket).is_some_and(is_unused);
+        let dropped = found.then(|| state.remove(&ticket));
         drop(state);
         drop(dropped);
     }
@@ -92,27 +98,27 @@ impl Places {
     pub(super) fn collect(&self, ticket: Ticket, reader: u64, now: Nanos) -> bool {
         self.expire(now);
         let mut state = self.0.lock();
-        let Some(waiting) = state.waiting.remove(&ticket) else {
-            return false;
-        };
-        state.reading.insert(reader, waiting.pins);
-        true
+        let placed = state.get_mut(&ticket).filter(|placed| placed.waits());
+        placed.map(|placed| placed.reader = Some(reader)).is_some()
     }
 
     /// The reader is gone.
     pub(super) fn let_go(&self, reader: u64) {
-        let pins = self.0.lock().reading.remove(&reader);
-        drop(pins);
+        self.drop_if(|placed| placed.reader == Some(reader));
     }
 
     /// Drops tickets that nobody came with.
     pub(super) fn expire(&self, now: Nanos) {
-        let is_late = |waiting: &Waiting| now.since(waiting.since) > LEASE.as_nanos() as u64;
+        let lease = LEASE.as_nanos() as u64;
+        self.drop_if(|placed| placed.waits() && now.since(placed.since) > lease);
+    }
+
+    fn drop_if(&self, which: impl Fn(&Placed) -> bool) {
         let mut state = self.0.lock();
-        let late = state.waiting.extract_if(|_, waiting| is_late(waiting));
-        let late: Vec<_> = late.collect();
+        let dropped = state.extract_if(|_, placed| which(placed));
+        let dropped: Vec<_> = dropped.collect();
         drop(state);
-        drop(late);
+        drop(dropped);
     }
 }
 

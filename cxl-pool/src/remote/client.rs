@@ -5,7 +5,7 @@ use super::health::{Begin, Health};
 use super::lent::Lent;
 use super::link::{Connector, Link};
 use super::objects::{ObjectSource, reader};
-use super::placed::{Placed, place};
+use super::placed::Placed;
 use super::table::Contents;
 use super::watch::{Watch, Watcher};
 use super::{RemoteError, RemoteOptions};
@@ -326,7 +326,7 @@ impl Client {
     /// is not on this host, is another user's, serves TCP only (`Transport` of either side), or
     /// does not have all of it in memory.
     pub fn place(&self, source: &ObjectSource) -> Result<Option<Arc<Placed>>, RemoteError> {
-        place(&self.connector, source)
+        Ok(Placed::take(&self.connector, source)?.map(Arc::new))
     }
 
     /// Address space of `bytes` at the node, for objects of the client's own.

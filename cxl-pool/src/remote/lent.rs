@@ -11,17 +11,21 @@
 //!
 //! What was written belongs to the connection of the driver that wrote it and goes with it. When
 //! the node has begun another life, [`Lent::renew`] starts over with nothing in it.
+//!
+//! On the node's own host objects can be read where they stand too, see [`Lent::place`].
 
 use super::RemoteError;
 use super::driver::{Parts, RemoteDriver, Role};
 use super::health::{Health, Standing};
 use super::link::Connector;
+use super::placed::PlacedLoan;
 use super::table::{Entry, EntryState, Loan, Objects};
 use crate::source::Source;
 use crate::wire::OBJECT_MAX;
 use larder_sys::file::FileError;
 use larder_sys::io::Driver;
 use larder_sys::space::Space;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -34,6 +38,8 @@ pub struct Lent {
     connector: Arc<Connector>,
     space: Arc<Space>,
     loan: Arc<Loan>,
+    /// Where objects are read in place.
+    placed: Mutex<Option<Arc<PlacedLoan>>>,
 }
 
 impl Lent {
@@ -45,6 +51,7 @@ impl Lent {
             connector,
             space: Space::counted(ADDRESSES),
             loan: Arc::new(loan),
+            placed: Mutex::default(),
         })
     }
 
@@ -75,7 +82,25 @@ impl Lent {
             .capacity
             .store(health.free_bytes(), Ordering::Release);
         self.loan.stands.store(true, Ordering::Release);
+        // What is still read where it stood in the life before stays there.
+        if self.placed.lock().take().is_some() {
+            let _ = self.place();
+        }
         true
+    }
+
+    /// Maps the node's memory, so that objects can be read where they stand; `false` where the node
+    /// is not on this host, is another user's, or serves TCP only (`Transport` of either side).
+    pub fn place(&self) -> Result<bool, RemoteError> {
+        let placed = PlacedLoan::take(&self.connector, &self.loan)?;
+        let is_placed = placed.is_some();
+        *self.placed.lock() = placed.map(Arc::new);
+        Ok(is_placed)
+    }
+
+    /// What objects are read by where they stand; `None` where they are not.
+    pub fn placed(&self) -> Option<Arc<PlacedLoan>> {
+        self.placed.lock().clone()
     }
 
     /// Host and port of the node.

@@ -423,4 +423,9 @@ impl Link {
         let op = reply.op() as u16;
         self.failed(call, WireError::Op { op }.into())
     }
+
+    /// The node said something that cannot be.
+    pub(super) fn out_of_range(&self, call: &'static str, what: &'static str) -> RemoteError {
+        self.failed(call, WireError::Range { what }.into())
+    }
 }

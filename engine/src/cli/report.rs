@@ -47,7 +47,7 @@ impl Probes {
         if session.manifest().weight_bytes() >= PROBED_BYTES {
             probes.before = session.probe_paths(Sample::Before)?;
             session.check_tiers(&probes.before)?;
-            if session.layout().streams_nothing() {
+            if session.streams_nothing() {
                 probes.cold_memory = session.probe_memory_cold()?;
             }
         }
@@ -80,7 +80,7 @@ impl Probes {
         if !self.before.is_empty() && ran >= PROBED_TIME {
             self.memory = session.probe_memory();
             // Where weights are read in place no link sets the bound; it may be gone by now.
-            if !session.layout().needs().is_placed {
+            if !session.reads_all_in_place() {
                 self.after = session.probe_paths(Sample::Behind)?;
             }
         }
@@ -192,7 +192,7 @@ pub(super) fn demand(session: &Session) -> Demand {
         weight_bytes: session.manifest().step_bytes(),
         dense_bytes: session.manifest().dense_bytes(),
         kv_token_bytes: kv.slice_bytes * kv.layers as u64 / larder_cpu::KV_TOKENS as u64,
-        budget: session.resolved().budget,
+        budget: session.resolved().budget + session.placed_room(),
         missed_bytes: 0.0,
         is_placed: session.layout().needs().is_placed,
     }

@@ -10,7 +10,7 @@ pub struct Forecast {
     pub streamed: Vec<f64>,
     /// Experts that are picked, as likely one as any other: what is missed of them comes as well.
     pub picked: Vec<f64>,
-    /// Share of all experts that there are frames for.
+    /// Share of all experts that there are frames for, or that are read in place.
     pub expert_room: f64,
 }
 
@@ -34,7 +34,9 @@ impl Session {
         let mut streamed = vec![0.0; self.inward().len()];
         let comes = |&index: &usize| !is_placed && !self.layout.is_fixed(index, border);
         for index in (0..dense).filter(comes) {
-            self.add(&mut streamed, index, 1.0);
+            if !self.is_placed_at_home(index) {
+                self.add(&mut streamed, index, 1.0);
+            }
         }
         if let Some(bytes) = streamed.get_mut(self.home_at(0)) {
             *bytes += self.kv_away(tokens) as f64;
@@ -44,6 +46,8 @@ impl Session {
             .layout
             .experts
             .map_or(0, |area| area.frames_below(border));
+        let at_home = (dense..self.manifest.blocks.len()).filter(|&at| self.is_placed_at_home(at));
+        let kept = frames + at_home.count();
         let mut picked = vec![0.0; streamed.len()];
         let share = self.picks_of_step() as f64 / count.max(1) as f64;
         for index in (dense..self.manifest.blocks.len()).filter(|_| !is_placed) {
@@ -52,7 +56,7 @@ impl Session {
         Forecast {
             streamed,
             picked,
-            expert_room: (frames as f64 / count.max(1) as f64).min(1.0),
+            expert_room: (kept as f64 / count.max(1) as f64).min(1.0),
         }
     }
 
@@ -74,11 +78,19 @@ impl Session {
         slices.saturating_sub(stay) as u64 * kv.frame_bytes()
     }
 
-    /// Adds `share` of block `index` to the path that it comes over; replicas are read alike.
+    /// The block is read at home once it has gone there.
+    fn is_placed_at_home(&self, index: usize) -> bool {
+        let home = self.stager.supply().home_given(BlockId::new(index as u32));
+        home.is_some_and(|home| self.homes.list[home].is_placed)
+    }
+
+    /// Adds `share` of block `index` to the path that it comes over, or came over first; replicas
+    /// are read alike.
     fn add(&self, bytes: &mut [f64], index: usize, share: f64) {
         let block = BlockId::new(index as u32);
         let whole = self.manifest.blocks[index].spec.extent_bytes() as f64 * share;
-        match self.stager.supply().home_given(block) {
+        let home = self.stager.supply().home_given(block);
+        match home.filter(|_| !self.is_placed_at_home(index)) {
             Some(home) => bytes[self.home_at(home)] += whole,
             None => {
                 for origin in &mut bytes[..self.origins] {

@@ -9,7 +9,7 @@ use crate::heat::Heat;
 use crate::home::Homes;
 use crate::kv::kept::KvIndex;
 use crate::layout::{BASE_ROWS, Layout};
-use crate::manifest::{Manifest, Origin};
+use crate::manifest::Manifest;
 use crate::session::fast::FastTier;
 use crate::session::nodes::Nodes;
 use crate::session::resolve::{SessionOptions, resolve};
@@ -17,6 +17,7 @@ use crate::session::tiers::Tiers;
 use crate::session::warm::WarmUp;
 use crate::session::{Carried, Session, SessionError, SpillHome};
 use crate::stager::Stager;
+use crate::session::in_place::place;
 use crate::supply::{Replica, Supply};
 use larder_cpu::{Kernels, Pool};
 use larder_pool::clock::RealClock;
@@ -54,7 +55,10 @@ impl Session {
         let weights = manifest.blocks.len();
         let slices = needs.kv.blocks_for(resolved.context) * needs.kv.layers;
         let table = block_table(weights + slices + 1);
-        let tiers = Tiers::open(&manifest, options, nodes, &fast)?;
+        let mut tiers = Tiers::open(&manifest, options, nodes, &fast)?;
+        if manifest.is_packed && placed.is_none() && !options.is_device {
+            tiers.place_homes()?;
+        }
         let paths = tiers.paths.len();
         let clock = Arc::new(RealClock::new());
         let mover = Mover::start(Arc::clone(&table), tiers.paths, clock);
@@ -107,32 +111,6 @@ impl Session {
         session.check_tiers(&Carried::default())?;
         Ok(session)
     }
-}
-
-/// The model in the memory of a node on this host, if kernels may read it there: a device does not
-/// reach it, and a limit stands for a link that would have to carry it.
-fn place(
-    manifest: &Manifest,
-    options: &SessionOptions,
-    nodes: &Nodes,
-) -> Result<Option<Arc<Placed>>, SessionError> {
-    let Origin::Objects(hashes) = &manifest.origin else {
-        return Ok(None);
-    };
-    let is_limited = options.origin_limit.or(options.fast_limit).is_some();
-    if options.is_device || is_limited {
-        return Ok(None);
-    }
-    for link in nodes.origins.iter().map(|&node| &nodes.links[node]) {
-        if link.limit.is_some() {
-            continue;
-        }
-        let source = link.client.source(hashes)?;
-        if let Some(placed) = link.client.place(&source)? {
-            return Ok(Some(placed));
-        }
-    }
-    Ok(None)
 }
 
 /// Memory of the fast tier, where it is wanted.

@@ -230,6 +230,18 @@ impl Tiers {
         self.paths.extend([write, read]);
     }
 
+    /// Has homes read in place whose memory kernels reach: a limit stands for a link that would
+    /// have to carry it.
+    pub(super) fn place_homes(&mut self) -> Result<(), SessionError> {
+        for home in &mut self.homes {
+            let is_free = self.limits[home.read.index()].is_none() && !home.is_origin;
+            if let Some(lent) = home.lent.as_ref().filter(|_| is_free) {
+                home.is_placed = lent.place()?;
+            }
+        }
+        Ok(())
+    }
+
     /// The fastest home first.
     fn sort(&mut self) {
         let mut both: Vec<(f64, Home)> = self.rates.drain(..).zip(self.homes.drain(..)).collect();

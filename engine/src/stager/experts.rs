@@ -7,8 +7,9 @@
 //! Life of an expert: a frame (free, or of a victim that the policy names), wanted, leased once
 //! per layer and pass, then it stays until it is a victim itself or the border takes its frame.
 //!
-//! Where the supply stands in memory that kernels read, there are no victims and no guesses: those
-//! that find a free frame when they are first picked have it, all others are read in place.
+//! Where the whole supply stands in memory that kernels read, there are no victims and no guesses:
+//! those that find a free frame when they are first picked have it, all others are read in place.
+//! Where only a home does, those that went there are read there, and leave their frames first.
 
 mod in_place;
 mod warm;
@@ -275,7 +276,9 @@ impl ExpertCache {
                 if !self.ask(block, Class::Prefetch) {
                     return;
                 }
-                self.guessed.insert(block);
+                if self.frame_of[block.index() - self.first].is_some() {
+                    self.guessed.insert(block);
+                }
             }
             self.guesses.pop_front();
         }
@@ -295,7 +298,7 @@ impl ExpertCache {
         }
         let is_demand = class == Class::Demand;
         let found = match self.free_frame() {
-            found if found.is_some() && !self.is_cut_off => found,
+            found if found.is_some() && self.may_enter(block) => found,
             // One that cannot be read there fails on its way here, with its cause.
             _ if self.reads_there(block) => return true,
             _ => self.room(is_demand),
@@ -326,7 +329,7 @@ impl ExpertCache {
                     && self.state(block) == State::Ready
                     && self.supply.table().pins(slot_of(block)) == 0
             };
-            if let Some(victim) = self.policy.victim(&may) {
+            if let Some(victim) = self.victim(&may) {
                 self.evict(victim);
                 continue;
             }

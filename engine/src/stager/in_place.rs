@@ -2,10 +2,10 @@
 //! so what is used once a step is not moved first.
 //!
 //! A block of the fixed set is on the fast tier all the same, which may be the nearer memory, and
-//! is the budget that was given. All others are leased where they stand: their checksums are
-//! checked at their first lease, by the thread that asks for it. What is lent stays when the node
-//! is lost, or the model removed from it: then nothing is brought here any more, and all that is
-//! not here is read there.
+//! is the budget that was given. Others are leased where they stand, all of a model that the node
+//! has, or those that went home to it: their checksums are checked at their first lease, by the
+//! thread that asks for it. What is lent stays when the node is lost, or the model removed from it:
+//! then nothing of such a model is brought here any more, and all that is not here is read there.
 
 use super::Stager;
 use larder_pool::sys::lease::ReadLease;
@@ -17,16 +17,22 @@ use larder_pool::units::BlockId;
 impl Stager {
     /// Nothing was asked for: the block waits for its lease where it stands.
     pub(super) fn is_left_there(&self, block: BlockId) -> bool {
-        self.supply.is_placed() && self.supply.table().state(slot_of(block)) == State::Absent
+        self.supply.table().state(slot_of(block)) == State::Absent
     }
 
     /// Makes the block ready where it stands if it is used `now`; ahead of its use there is nothing
-    /// to do.
+    /// to do. `false` if it has to be brought.
     pub(super) fn read_there(&self, block: BlockId, now: bool) -> Result<bool, MoveError> {
-        if now {
-            self.supply.place(block)?;
+        let can_place = self.supply.can_place(block);
+        if !can_place || !now {
+            return Ok(can_place);
         }
-        Ok(true)
+        match self.supply.place(block) {
+            Ok(()) => Ok(true),
+            Err(error) if self.supply.is_placed() => Err(error),
+            // What a home lends no more, or has damaged, comes as it would without.
+            Err(_) => Ok(false),
+        }
     }
 
     /// The block is to be on the fast tier for every step, and can be brought there.
