@@ -17,9 +17,9 @@ mod watch;
 mod driver;
 
 mod handed;
-mod lent;
 mod objects;
 mod placed;
+mod lent;
 
 mod client;
 

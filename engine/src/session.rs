@@ -8,8 +8,8 @@ mod shake;
 mod pressure;
 mod warm;
 mod generate;
-mod in_place;
 mod nodes;
+mod in_place;
 mod prefix;
 mod probe;
 mod resolve;
@@ -283,7 +283,8 @@ impl Session {
         let slow = homes().find_map(|(slow, &slow_rate)| {
             let replaces = |home: &Home, rate: f64| home.bytes() >= kv && rate > SLOWER * slow_rate;
             let better = homes().find(|(home, rate)| replaces(home, **rate))?;
-            let counts = slow.lent.is_some() && !slow.is_forced && !slow.is_origin;
+            let is_wanted = slow.is_forced || slow.is_placed || slow.is_origin;
+            let counts = slow.lent.is_some() && !is_wanted;
             counts.then_some((slow, slow_rate, better.0, *better.1))
         });
         let Some((slow, slow_rate, fast, fast_rate)) = slow else {

@@ -183,9 +183,12 @@ impl Supply {
         let streamed: Vec<BlockId> = streamed.collect();
         let bytes: Vec<u64> = streamed.iter().map(|&block| self.bytes(block)).collect();
         let homes = self.homes.list.iter().zip(rates);
-        let rations = homes.map(|(home, &rate)| match home.is_placed {
-            true => Ration::Room(home.bytes().saturating_sub(reserve)),
-            false => Ration::Link(rate),
+        let rations = homes.map(|(home, &rate)| {
+            if home.is_placed {
+                Ration::Room(home.placed_room(reserve))
+            } else {
+                Ration::Link(rate)
+            }
         });
         let dealt = deal(&bytes, rate, &rations.collect::<Vec<_>>());
         let mut assigned = vec![None; self.specs.len()];

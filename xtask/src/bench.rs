@@ -33,6 +33,10 @@ const LONG: Duration = Duration::from_mins(27);
 const CONTEXT: &str = "1024";
 /// Memory of the node, and size of the spill folder.
 const LOWER: &str = "5GiB";
+/// Memory of a node that has room for half of what streams.
+const SOME: &str = "1GiB";
+/// Name of a packed folder.
+const PACKED: &str = "packed";
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
@@ -140,27 +144,32 @@ impl Bench {
         let path = model.to_str().context("the path of the model is text")?;
         let stem = model.file_stem().and_then(|stem| stem.to_str());
         let stem = stem.context("the model has a name")?;
+        let folder = tempfile::tempdir_in(&self.models).context("a folder for the engine")?;
         let node = |more: &[&str]| Node::with_model(&self.larder, (LOWER, more), path);
         let node = match case.from {
             From::File => None,
             From::Node => Some(node(&[])?),
+            From::FolderAndNode => Some(Node::start(&self.larder, (SOME, &[]))?),
             From::Tcp(_) | From::TcpAndSpill(_) => Some(node(&["--tcp-only"])?),
         };
         let mut command = Command::new(&self.larder);
         command.arg("bench");
-        match &node {
-            None => command.arg(path),
-            Some(node) => {
-                let tier = node.tier() + case.from.limit();
-                command
-                    .arg(format!("remote://{stem}"))
-                    .args(["--tier", &tier])
+        match case.from {
+            From::File => command.arg(path),
+            From::FolderAndNode => {
+                self.pack(path, &folder.path().join(PACKED))?;
+                command.arg(PACKED)
+            }
+            From::Node | From::Tcp(_) | From::TcpAndSpill(_) => {
+                command.arg(format!("remote://{stem}"))
             }
         };
+        if let Some(node) = &node {
+            command.args(["--tier", &(node.tier() + case.from.limit())]);
+        }
         if matches!(case.from, From::TcpAndSpill(_)) {
             command.args(["--tier", &format!("nvme=spill,{LOWER}")]);
         }
-        let folder = tempfile::tempdir_in(&self.models).context("a folder for the engine")?;
         let fast = (bytes as f64 * case.fast) as u64;
         let (count, fast) = (case.count.to_string(), fast.to_string());
         let output = command
@@ -181,6 +190,18 @@ impl Bench {
         );
         let report = serde_json::from_slice(&output.stdout).context("the report")?;
         Ok((report, model))
+    }
+
+    fn pack(&self, model: &str, folder: &Path) -> Result<()> {
+        let status = Command::new(&self.larder)
+            .args(["pack", model, "--into"])
+            .arg(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .context("start larder pack")?;
+        ensure!(status.success(), "larder pack: {status}");
+        Ok(())
     }
 }
 
@@ -212,13 +233,15 @@ fn of_bound(report: &Value) -> Result<Columns> {
         let rate = rate["median"].as_f64().filter(|rate| *rate > 1.0)?;
         Some(format!("{path} {:.2} GB/s", rate / 1e3))
     });
+    let in_place = report["in_place_bytes"].is_object();
+    let in_place = in_place.then(|| "read in place".to_owned());
     Ok(Columns {
         tok_s: shown(median(report, "decode_tok_s")),
         of_plan: shown(median(report, "of_plan")) + &range(&report["of_plan"]),
         bound: shown(median(report, "bound_tok_s")),
         of_bound: shown(median(report, "of_bound")) + &range(&report["of_bound"]),
         busy: shown(median(report, "link_busy")),
-        link: rates.collect::<Vec<_>>().join(", "),
+        link: rates.chain(in_place).collect::<Vec<_>>().join(", "),
         runs: runs(report),
     })
 }

@@ -30,7 +30,8 @@ impl Node {
         format!("remote={}", self.address)
     }
 
-    fn start(larder: &Path, (mem, more): (&str, &[&str])) -> Result<Self> {
+    /// An empty node.
+    pub(crate) fn start(larder: &Path, (mem, more): (&str, &[&str])) -> Result<Self> {
         let child = Command::new(larder)
             .args(["node", "--listen", "tcp://127.0.0.1:0", "--mem", mem])
             .args(more)

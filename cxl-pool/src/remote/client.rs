@@ -1,6 +1,7 @@
 //! The control connection: small things, names, and content put in and taken out whole.
 
 use super::dial::Returned;
+use super::handed::Handed;
 use super::health::{Begin, Health};
 use super::lent::Lent;
 use super::link::{Connector, Link};
@@ -327,6 +328,11 @@ impl Client {
     /// does not have all of it in memory.
     pub fn place(&self, source: &ObjectSource) -> Result<Option<Arc<Placed>>, RemoteError> {
         Ok(Placed::take(&self.connector, source)?.map(Arc::new))
+    }
+
+    /// What is in the node's memory can be read from here where it stands: see [`Self::place`].
+    pub fn hands_over(&self) -> Result<bool, RemoteError> {
+        Ok(Handed::take(&self.connector, &[])?.is_some())
     }
 
     /// Address space of `bytes` at the node, for objects of the client's own.

@@ -2,11 +2,11 @@
 
 use super::RemoteError;
 use super::link::{Connector, Link};
+use crate::wire::HASHES_MAX;
 use crate::wire::capability::Capability;
 use crate::wire::reply::{Refusal, Reply};
 use crate::wire::request::Request;
 use crate::wire::ticket::Ticket;
-use crate::wire::HASHES_MAX;
 use larder_sys::mapping::Mapping;
 use larder_sys::net::door::{self, LocalName};
 use larder_sys::net::handover;
@@ -29,6 +29,9 @@ pub(super) struct Standing {
     pub(super) len: u64,
 }
 
+/// Memory that was handed over, and where what was asked for stands in it.
+type Given = (Handed, Box<[Standing]>);
+
 /// The memory of a node, handed over. What is pinned there stays until every extent of the space is
 /// gone, or this process.
 pub(super) struct Handed {
@@ -44,7 +47,7 @@ impl Handed {
     pub(super) fn take(
         connector: &Connector,
         capabilities: &[Capability],
-    ) -> Result<Option<(Self, Box<[Standing]>)>, RemoteError> {
+    ) -> Result<Option<Given>, RemoteError> {
         if !connector.is_free() {
             return Ok(None);
         }
@@ -77,17 +80,11 @@ impl Handed {
         Ok(Some((handed, objects)))
     }
 
-    /// Pins more objects; `None` if the node will not.
-    pub(super) fn pin(
-        &mut self,
-        capabilities: &[Capability],
-    ) -> Result<Option<Box<[Standing]>>, RemoteError> {
-        let asked = ask(&mut self.link, Some(self.ticket), capabilities);
-        let Some((_, objects)) = unless_refused(asked)? else {
-            return Ok(None);
-        };
+    /// Pins one more object.
+    pub(super) fn pin(&mut self, capability: Capability) -> Result<Standing, RemoteError> {
+        let (_, objects) = ask(&mut self.link, Some(self.ticket), &[capability])?;
         self.check(&objects)?;
-        Ok(Some(objects))
+        Ok(objects[0])
     }
 
     /// Whatever a node says, objects are inside its memory.

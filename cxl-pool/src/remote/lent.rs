@@ -27,7 +27,7 @@ use larder_sys::io::Driver;
 use larder_sys::space::Space;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Addresses of a loan that may grow: more than any node lends.
 const ADDRESSES: u64 = 1 << 46;
@@ -38,8 +38,9 @@ pub struct Lent {
     connector: Arc<Connector>,
     space: Arc<Space>,
     loan: Arc<Loan>,
-    /// Where objects are read in place.
+    /// Where objects are read in place, and whether they are to be.
     placed: Mutex<Option<Arc<PlacedLoan>>>,
+    wants_place: AtomicBool,
 }
 
 impl Lent {
@@ -52,6 +53,7 @@ impl Lent {
             space: Space::counted(ADDRESSES),
             loan: Arc::new(loan),
             placed: Mutex::default(),
+            wants_place: AtomicBool::new(false),
         })
     }
 
@@ -82,16 +84,23 @@ impl Lent {
             .capacity
             .store(health.free_bytes(), Ordering::Release);
         self.loan.stands.store(true, Ordering::Release);
-        // What is still read where it stood in the life before stays there.
-        if self.placed.lock().take().is_some() {
+        if self.wants_place.load(Ordering::Acquire) {
+            // What is still read where it stood in the life before stays there. A node that does
+            // not answer now is read over its link.
+            *self.placed.lock() = None;
             let _ = self.place();
         }
         true
     }
 
-    /// Maps the node's memory, so that objects can be read where they stand; `false` where the node
-    /// is not on this host, is another user's, or serves TCP only (`Transport` of either side).
+    /// Maps the node's memory, so that objects can be read where they stand, in this life and every
+    /// one to come; `false` where the node is not there yet, not on this host, another user's, or
+    /// serves TCP only (`Transport` of either side).
     pub fn place(&self) -> Result<bool, RemoteError> {
+        self.wants_place.store(true, Ordering::Release);
+        if self.connector.health().life() == 0 {
+            return Ok(false);
+        }
         let placed = PlacedLoan::take(&self.connector, &self.loan)?;
         let is_placed = placed.is_some();
         *self.placed.lock() = placed.map(Arc::new);

@@ -9,8 +9,8 @@
 //!
 //! What a client puts there itself is read in the same way: [`PlacedLoan`].
 
-mod loan;
 mod window;
+mod loan;
 
 pub use loan::PlacedLoan;
 

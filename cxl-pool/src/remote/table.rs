@@ -92,15 +92,10 @@ pub(super) struct Loan {
 impl Loan {
     /// The capability of the object at `start`, if it is whole.
     pub(super) fn sealed(&self, start: u64) -> Option<Capability> {
-        self.entries.lock().get(&start)?.sealed()
-    }
-
-    /// Every object that is whole, with its first byte.
-    pub(super) fn all_sealed(&self) -> Vec<(u64, Capability)> {
-        let entries = self.entries.lock();
-        let whole = entries.iter();
-        let whole = whole.filter_map(|(&start, entry)| Some((start, entry.sealed()?)));
-        whole.collect()
+        match self.entries.lock().get(&start)?.state {
+            EntryState::Sealed(capability) => Some(capability),
+            _ => None,
+        }
     }
 }
 
@@ -109,15 +104,6 @@ impl Loan {
 pub(super) struct Entry {
     pub(super) len: u64,
     pub(super) state: EntryState,
-}
-
-impl Entry {
-    const fn sealed(&self) -> Option<Capability> {
-        match self.state {
-            EntryState::Sealed(capability) => Some(capability),
-            _ => None,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug)]

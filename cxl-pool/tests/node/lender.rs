@@ -86,7 +86,7 @@ fn a_ticket_is_good_once_and_for_reading_only() {
     let (again, more) = place(&mut raw, Some(ticket), &[second, first]).expect("placed");
     assert_eq!((again, more[1]), (ticket, offsets[0]));
     offsets.push(more[0]);
-    let (_stream, memory) = collect(&node, ticket).expect("given");
+    let (stream, memory) = collect(&node, ticket).expect("given");
     let memory = File::from(memory);
     for (offset, bytes) in offsets.iter().zip([content(1, 5000), content(2, 7000)]) {
         let mut found = vec![0; bytes.len()];
@@ -96,8 +96,42 @@ fn a_ticket_is_good_once_and_for_reading_only() {
     }
     assert!(memory.set_len(0).is_err() && memory.set_len(8 * MIB).is_err());
     assert!(collect(&node, ticket).is_none());
-    let late = place(&mut raw, Some(ticket), &[first]);
-    assert_eq!(late, Err(Refusal::Stale));
+    drop(stream);
+    wait_until(|| place(&mut raw, Some(ticket), &[first]) == Err(Refusal::Stale));
+}
+
+#[test]
+fn a_reader_is_given_more_as_long_as_it_reads_and_loses_nothing_by_a_refusal() {
+    let clock = VirtualClock::default();
+    let node = Node::start_at(options(4 * MIB), Arc::new(clock.clone()));
+    let node = node.expect("a node starts");
+    let client = client(&node);
+    let (_, first) = put(&client, 1, 1 << 20);
+    let (_, second) = put(&client, 2, 1 << 20);
+    let (hash, gone) = put(&client, 3, 5000);
+    client.set_name("gone", hash, &[]).expect("name");
+    client.remove("gone").expect("removed");
+    let mut raw = Raw::greeted(node.address());
+    // Nothing at first.
+    let (ticket, offsets) = place(&mut raw, None, &[]).expect("placed");
+    assert!(offsets.is_empty());
+    let (stream, _memory) = collect(&node, ticket).expect("given");
+    clock.advance_to(HOUR);
+    let mut other = Raw::greeted(node.address());
+    let foreign = place(&mut other, Some(ticket), &[first]);
+    assert_eq!(foreign, Err(Refusal::Stale), "it is another's");
+    let (same, _) = place(&mut raw, Some(ticket), &[first, second]).expect("placed");
+    assert_eq!(same, ticket);
+    let refused = place(&mut raw, Some(ticket), &[second, gone]);
+    assert_eq!(refused, Err(Refusal::Stale));
+    let put = |mib: usize| client.put_object(&content(mib as u64, mib << 20)).is_ok();
+    assert!(put(2) && !put(3), "what is read is kept");
+    // Whoever asked for it may go.
+    drop(raw);
+    wait_until(|| client.usage().expect("stat").clients == 2);
+    assert!(!put(3));
+    drop(stream);
+    wait_until(|| put(4));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod hostile;
 mod lender;
 mod lent;
 mod limits;
+mod loan;
 mod local;
 mod lying;
 mod moves;

@@ -192,10 +192,12 @@ fn tiers(session: &Session, tokens: usize) -> Vec<TierPlan> {
     for (home, weights) in session.homes().iter().zip(session.homed_bytes()) {
         let kv_here = kv_left.min(home.bytes());
         kv_left -= kv_here;
-        let holds = [
-            ("kv that has left", kv_here),
-            ("weights that stream", weights),
-        ];
+        let what = if home.is_placed {
+            "weights read in place"
+        } else {
+            "weights that stream"
+        };
+        let holds = [("kv that has left", kv_here), (what, weights)];
         plans.push(TierPlan::new(&home.name, Some(home.bytes()), &holds));
     }
     let weights = session.manifest().weight_bytes();

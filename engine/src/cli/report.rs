@@ -152,7 +152,7 @@ pub(super) struct RunReport {
     pub(super) peak_bytes: u64,
     bytes_moved: BTreeMap<String, u64>,
     /// Weights that kernels read in the memory of a node.
-    in_place_bytes: u64,
+    pub(super) in_place_bytes: u64,
     /// Bytes moved while decoding, divided by what the budget made necessary.
     pub(super) bytes_over_need: Option<f64>,
     hits: u64,

@@ -60,6 +60,8 @@ pub(super) struct NodeReport {
     mem_bytes: Option<u64>,
     free_bytes: Option<u64>,
     round_trip_us: Option<f64>,
+    /// Weights in its memory are read where they stand.
+    in_place: bool,
     #[serde(flatten)]
     read: Measured,
 }

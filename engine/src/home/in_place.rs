@@ -7,6 +7,7 @@
 use super::{Home, Homes};
 use larder_pool::checksum::SumStore;
 use larder_pool::remote::PlacedLoan;
+use larder_pool::sys::lease::ReadLease;
 use larder_pool::table::home_slot;
 use larder_pool::transfer::MoveError;
 use larder_pool::units::BlockId;
@@ -18,13 +19,26 @@ impl Home {
         let placed = self.lent.as_ref()?.placed()?;
         (!placed.is_over()).then_some(placed)
     }
+
+    /// Bytes of weights that it keeps where kernels read them, beside `reserve` bytes; nothing of
+    /// what its node has on a disk.
+    pub fn placed_room(&self, reserve: u64) -> u64 {
+        let placed = self.lent.as_ref().and_then(|lent| lent.placed());
+        let memory = placed.map_or(0, |placed| placed.memory_bytes());
+        self.bytes().min(memory).saturating_sub(reserve)
+    }
 }
 
 impl Homes {
-    /// Where the block can be read in place.
-    fn placed(&self, block: BlockId) -> Option<(usize, Arc<PlacedLoan>)> {
+    /// Where the block can be read in place, and what stands there.
+    fn placed(&self, block: BlockId) -> Option<(Arc<PlacedLoan>, ReadLease)> {
         let n = self.readable(block)?;
-        Some((n, self.list[n].placed()?))
+        let placed = self.list[n].placed()?;
+        let stored = self.mover.table().pin(home_slot(block, n))?;
+        let is_pinned = placed.is_pinned(&stored);
+        // A node that is silent is not waited for.
+        let can_place = is_pinned.unwrap_or_else(|| self.answers(n));
+        can_place.then_some((placed, stored))
     }
 
     /// The block can be read where it stands.
@@ -35,11 +49,7 @@ impl Homes {
     /// Makes a block, which must be absent, ready where it stands.
     pub fn place(&self, block: BlockId, sums: &SumStore) -> Result<(), MoveError> {
         let table = self.mover.table();
-        let stored = self.placed(block).and_then(|(n, placed)| {
-            let stored = table.pin(home_slot(block, n))?;
-            Some((placed, stored))
-        });
-        let (placed, stored) = stored.ok_or(MoveError::Unplaced {
+        let (placed, stored) = self.placed(block).ok_or(MoveError::Unplaced {
             block,
             why: "it is at no home that lends its memory",
         })?;

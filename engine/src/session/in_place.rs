@@ -38,7 +38,7 @@ impl Session {
     pub fn placed_room(&self) -> u64 {
         let kv = self.layout.needs().kv.bytes_for(self.resolved.context);
         let placed = self.homes.list.iter().filter(|home| home.is_placed);
-        placed.map(|home| home.bytes().saturating_sub(kv)).sum()
+        placed.map(|home| home.placed_room(kv)).sum()
     }
 
     /// What the fast tier does not hold is read in place, all of it once it has gone home.

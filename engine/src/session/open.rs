@@ -11,13 +11,13 @@ use crate::kv::kept::KvIndex;
 use crate::layout::{BASE_ROWS, Layout};
 use crate::manifest::Manifest;
 use crate::session::fast::FastTier;
+use crate::session::in_place::place;
 use crate::session::nodes::Nodes;
 use crate::session::resolve::{SessionOptions, resolve};
 use crate::session::tiers::Tiers;
 use crate::session::warm::WarmUp;
 use crate::session::{Carried, Session, SessionError, SpillHome};
 use crate::stager::Stager;
-use crate::session::in_place::place;
 use crate::supply::{Replica, Supply};
 use larder_cpu::{Kernels, Pool};
 use larder_pool::clock::RealClock;
@@ -55,10 +55,7 @@ impl Session {
         let weights = manifest.blocks.len();
         let slices = needs.kv.blocks_for(resolved.context) * needs.kv.layers;
         let table = block_table(weights + slices + 1);
-        let mut tiers = Tiers::open(&manifest, options, nodes, &fast)?;
-        if manifest.is_packed && placed.is_none() && !options.is_device {
-            tiers.place_homes()?;
-        }
+        let tiers = open_tiers(&manifest, (options, nodes), &fast, placed.is_some())?;
         let paths = tiers.paths.len();
         let clock = Arc::new(RealClock::new());
         let mover = Mover::start(Arc::clone(&table), tiers.paths, clock);
@@ -124,6 +121,20 @@ fn arena(bytes: u64, options: &SessionOptions) -> Result<Mapping, SessionError> 
         mapping.bind(node)?;
     }
     Ok(mapping)
+}
+
+/// The lower tiers. Weights go home only if the model is not read in place as it is.
+fn open_tiers(
+    manifest: &Manifest,
+    (options, nodes): (&SessionOptions, &Nodes),
+    fast: &FastTier,
+    is_placed: bool,
+) -> Result<Tiers, SessionError> {
+    let mut tiers = Tiers::open(manifest, options, nodes, fast)?;
+    if manifest.is_packed && !is_placed && !options.is_device {
+        tiers.place_homes()?;
+    }
+    Ok(tiers)
 }
 
 /// The backend that computes where the fast tier is.

@@ -92,7 +92,10 @@ mod tests {
         }
         for (room, given) in [(0, 0), (9, 0), (u64::MAX, 120)] {
             let dealt = deal(&blocks, 100.0, &[Ration::Room(room)]);
-            assert_eq!((count(&dealt, Some(0)), count(&dealt, None)), (given, 120 - given));
+            assert_eq!(
+                (count(&dealt, Some(0)), count(&dealt, None)),
+                (given, 120 - given)
+            );
         }
         let dealt = deal(&blocks, 1.0, &[Ration::Room(600), Ration::Room(600)]);
         assert_eq!(count(&dealt, Some(0)), 60);

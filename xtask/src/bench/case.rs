@@ -9,6 +9,8 @@ pub(super) enum From {
     File,
     /// A node of the same host, as an engine finds it.
     Node,
+    /// A packed folder, with such a node that has room for some of what streams.
+    FolderAndNode,
     /// As of another host, over TCP.
     Tcp(Link),
     TcpAndSpill(Link),
@@ -113,6 +115,12 @@ pub(super) const CASES: &[Case] = &[
     dense("dense, half, file", 0.5, From::File, "0.92"),
     dense("dense, quarter, file", 0.25, From::File, "0.92"),
     dense("dense, half, node", 0.5, From::Node, "0.85"),
+    dense(
+        "dense, half, file and node",
+        0.5,
+        From::FolderAndNode,
+        "0.85",
+    ),
     dense("dense, half, TCP of 3 GB/s", 0.5, LIMITED, "0.85"),
     dense("dense, half, TCP of 3 GB/s, spill", 0.5, BOTH, "0.85"),
     dense("dense, half, loopback TCP", 0.5, LOOPBACK, "0.85"),

@@ -10,6 +10,7 @@ use crate::remote::table::Loan;
 use crate::transfer::MoveError;
 use crate::units::BlockId;
 use crate::wire::capability::Capability;
+use crate::wire::reply::Refusal;
 use larder_sys::lease::{ReadLease, SlotTable};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -17,8 +18,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Objects of a loan, by first byte there.
-type Pinned = HashMap<u64, (Capability, Standing)>;
+/// Where the node has an object.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Pinned.
+    Memory(Standing),
+    Disk,
+}
+
+/// Objects of a loan that the node was asked to pin, by first byte there.
+type Asked = HashMap<u64, (Capability, Place)>;
 
 /// See the module. The node keeps what was published where it is, whatever becomes of the loan,
 /// until this is dropped with the slots that were published, or this process ends.
@@ -26,7 +35,7 @@ pub struct PlacedLoan {
     loan: Arc<Loan>,
     window: Window,
     handed: Mutex<Handed>,
-    pinned: Mutex<Pinned>,
+    asked: Mutex<Asked>,
     /// The node pins no more.
     is_over: AtomicBool,
     address: String,
@@ -52,7 +61,7 @@ impl PlacedLoan {
             loan: Arc::clone(loan),
             window: Window::new(Arc::clone(&handed.space)),
             handed: Mutex::new(handed),
-            pinned: Mutex::default(),
+            asked: Mutex::default(),
             is_over: AtomicBool::new(false),
             address: connector.address().to_owned(),
         }))
@@ -63,10 +72,29 @@ impl PlacedLoan {
         self.is_over.load(Ordering::Acquire)
     }
 
+    /// Bytes of the node's memory: what it has on a disk is not read in place.
+    pub fn memory_bytes(&self) -> u64 {
+        self.window.space.len()
+    }
+
     /// Bytes of blocks that were published so far: their pages count as resident in this process,
     /// though the node has them.
     pub fn read_bytes(&self) -> u64 {
         self.window.read_bytes()
+    }
+
+    /// What stands in the loan as `stored` is pinned in memory, or is not there; `None` if the node
+    /// has not been asked.
+    pub fn is_pinned(&self, stored: &ReadLease) -> Option<bool> {
+        let start = stored.extent().0;
+        let place = self.known(start, self.loan.sealed(start)?)?;
+        Some(matches!(place, Place::Memory(_)))
+    }
+
+    fn known(&self, start: u64, sealed: Capability) -> Option<Place> {
+        let asked = self.asked.lock();
+        let known = asked.get(&start).filter(|(of, _)| *of == sealed);
+        known.map(|(_, place)| *place)
     }
 
     /// Makes an absent slot ready with the block that stands in the loan as `stored`, as
@@ -78,42 +106,36 @@ impl PlacedLoan {
         stored: &ReadLease,
         sums: &SumStore,
     ) -> Result<bool, MoveError> {
-        let object = self.standing(stored.extent().0);
-        let object = object.ok_or(MoveError::Unplaced {
-            block,
-            why: "the node does not keep it where it is",
-        })?;
+        let Some(Place::Memory(object)) = self.place(stored.extent().0) else {
+            let why = "its node does not keep it in memory";
+            return Err(MoveError::Unplaced { block, why });
+        };
         let spec = image_spec(stored, 0);
         let name = |_| format!("memory lent by tcp://{}", self.address);
         self.window
             .publish(table, (block, &spec), object, sums, name)
     }
 
-    /// Where an object stands, pinned; with the first that is not, all that are whole by now are
-    /// asked for.
-    fn standing(&self, start: u64) -> Option<Standing> {
+    /// Where an object is; the node is asked to pin it the first time.
+    fn place(&self, start: u64) -> Option<Place> {
         let sealed = self.loan.sealed(start)?;
-        let mut pinned = self.pinned.lock();
-        let find = |pinned: &Pinned| {
-            let found = pinned.get(&start).filter(|(of, _)| *of == sealed);
-            found.map(|(_, standing)| *standing)
-        };
-        let found = find(&pinned);
-        if found.is_some() || self.is_over() {
-            return found;
+        let known = self.known(start, sealed);
+        if known.is_some() || self.is_over() {
+            return known;
         }
-        let is_new = |(start, of): &(u64, Capability)| {
-            let known = pinned.get(start);
-            known.is_none_or(|(known, _)| known != of)
+        let place = match self.handed.lock().pin(sealed) {
+            Ok(standing) => Place::Memory(standing),
+            Err(RemoteError::Refused {
+                refusal: Refusal::NotInMemory,
+                ..
+            }) => Place::Disk,
+            Err(error) => {
+                tracing::debug!(%error, "nothing more is read in place");
+                self.is_over.store(true, Ordering::Release);
+                return None;
+            }
         };
-        let new = self.loan.all_sealed().into_iter().filter(is_new);
-        let (starts, capabilities): (Vec<u64>, Vec<Capability>) = new.unzip();
-        let Ok(Some(objects)) = self.handed.lock().pin(&capabilities) else {
-            self.is_over.store(true, Ordering::Release);
-            return None;
-        };
-        let each = capabilities.into_iter().zip(objects);
-        pinned.extend(starts.into_iter().zip(each));
-        find(&pinned)
+        self.asked.lock().insert(start, (sealed, place));
+        Some(place)
     }
 }

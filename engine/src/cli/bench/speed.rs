@@ -12,7 +12,7 @@ use crate::cli::prompt::OpenModel;
 use crate::cli::report::{DiskReport, Probes, RunReport, disk_rows, join, learn};
 use crate::cli::size::{memory, or_dash, rate, share, speed as tok_s, time};
 use crate::cli::table::{Table, print, width};
-use crate::cli::words::{bound, fast_tier, headline};
+use crate::cli::words::{bound, fast_tier, headline, in_place};
 use crate::figures::FigureStore;
 use crate::heat::Heat;
 use crate::sample::argmax;
@@ -74,6 +74,8 @@ struct SpeedReport {
     fast_bytes: u64,
     peak_bytes: u64,
     link_mb_s: BTreeMap<String, Spread>,
+    /// Of all tokens together; nothing where nothing was read in place.
+    in_place_bytes: Option<Spread>,
     /// Each at its worst over all runs, the void ones too.
     disks: BTreeMap<String, DiskReport>,
     link_busy: Option<Spread>,
@@ -210,6 +212,7 @@ fn summary(any: &RunReport, (valid, plans): (&[RunReport], &[f64]), void: usize)
             .max()
             .unwrap_or(any.peak_bytes),
         link_mb_s: links.collect(),
+        in_place_bytes: spread(|run| (run.in_place_bytes > 0).then_some(run.in_place_bytes as f64)),
         disks: BTreeMap::new(),
         link_busy: spread(|run| run.link_busy),
         bytes_over_need: spread(|run| run.bytes_over_need),
@@ -279,6 +282,10 @@ fn table(report: &SpeedReport, budget: u64, weights: u64) -> Table {
             let link = shown(Some(*spread), |mb_s| rate(mb_s * 1e6));
             table.row(path, format!("{link} while decoding"));
         }
+    }
+    if report.in_place_bytes.is_some() {
+        let read = shown(report.in_place_bytes, |bytes| in_place(bytes as u64));
+        table.row("in place", read);
     }
     disk_rows(&report.disks, &mut table);
     table.row("link busy", shown(report.link_busy, share));

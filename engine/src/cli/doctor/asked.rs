@@ -170,18 +170,26 @@ fn remote(address: &str, token_file: Option<&Path>) -> Check {
     let connected = connect(address, token_file);
     let reached = start.elapsed();
     let asked = connected.as_ref().map(|client| {
-        let told = client.info().and_then(|info| Ok((info, client.lease()?)));
+        let told = client.info().and_then(|info| {
+            let in_place = client.hands_over()?;
+            Ok((info, client.lease()?, in_place))
+        });
         (told, client.incarnation())
     });
     let found = match asked {
-        Ok((Ok((info, lease)), incarnation)) => {
+        Ok((Ok((info, lease, in_place)), incarnation)) => {
             let all = size(info.mem_bytes + info.disk_bytes);
             let free = size(info.free_bytes);
             let milliseconds = reached.as_secs_f64() * 1e3;
             let found = format!(
                 "tcp://{address}: reached in {milliseconds:.1} ms, protocol {VERSION}, start \
-                 {incarnation:016x}, lease {} s, {free} of {all} to lend",
-                lease.as_secs()
+                 {incarnation:016x}, lease {} s, {free} of {all} to lend{}",
+                lease.as_secs(),
+                if in_place {
+                    ", weights read in place"
+                } else {
+                    ""
+                }
             );
             let check = Check::ok("remote", found);
             if info.free_bytes > 0 {
@@ -271,6 +279,7 @@ mod tests {
         assert_eq!(check.state, State::Ok, "{check:?}");
         assert!(check.found.contains("4.0 MiB to lend"), "{check:?}");
         assert!(check.found.contains("lease 30 s"), "{check:?}");
+        assert!(check.found.ends_with("read in place"), "{check:?}");
     }
 
     #[test]

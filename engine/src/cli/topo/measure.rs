@@ -173,6 +173,7 @@ pub(super) fn node((address, token_file): &(String, Option<PathBuf>)) -> NodeRep
         mem_bytes: None,
         free_bytes: None,
         round_trip_us: None,
+        in_place: false,
         read: Measured::default(),
     };
     let client = match connect(address, token_file.as_deref()) {
@@ -185,6 +186,7 @@ pub(super) fn node((address, token_file): &(String, Option<PathBuf>)) -> NodeRep
     if let Ok(info) = client.info() {
         report.mem_bytes = Some(info.mem_bytes);
         report.free_bytes = Some(info.free_bytes);
+        report.in_place = client.hands_over().unwrap_or(false);
     }
     match node_speed(&client) {
         Ok(speed) => {

@@ -112,5 +112,8 @@ fn node(node: &NodeReport) -> (String, String) {
         parts.push(format!("round trip {trip:.0} us"));
     }
     parts.push(read(&node.read));
+    if node.in_place {
+        parts.push("weights read in place".to_owned());
+    }
     (format!("tcp://{}", node.address), parts.join(", "))
 }

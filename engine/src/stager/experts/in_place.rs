@@ -25,7 +25,10 @@ impl ExpertCache {
     /// Who leaves its frame: one that can be read at home, if there is one.
     pub(super) fn victim(&self, may: &dyn Fn(BlockId) -> bool) -> Option<BlockId> {
         let at_home = |block: BlockId| may(block) && self.supply.can_place(block);
-        let found = self.supply.has_placed_home().then(|| self.policy.victim(&at_home));
+        let found = self
+            .supply
+            .has_placed_home()
+            .then(|| self.policy.victim(&at_home));
         found.flatten().or_else(|| self.policy.victim(may))
     }
 
