@@ -328,6 +328,12 @@ impl Layout {
             .map(|index| BlockId::new(index as u32))
     }
 
+    /// The block is in the fixed set of an empty text.
+    pub fn stays_at_first(&self, block: BlockId) -> bool {
+        let is_dense = block.index() < self.needs.blocks.len();
+        is_dense && self.is_fixed(block.index(), self.kv_border(0, 0))
+    }
+
     /// Bytes of the fixed set below `border`.
     pub fn fixed_bytes(&self, border: u64) -> u64 {
         self.needs

@@ -319,7 +319,7 @@ impl Session {
         }
         let reserve = self.layout.needs().kv.bytes_for(self.resolved.context);
         let supply = self.stager.supply().clone();
-        let supply = supply.with_homes(self.layout.streamed(), origin, &rates, reserve);
+        let supply = supply.with_homes(&self.layout, origin, &rates, reserve);
         self.stager.set_supply(supply);
     }
 

@@ -15,7 +15,8 @@ mod dealing;
 mod queues;
 
 use crate::home::{Homes, given_back};
-use dealing::{Ration, deal};
+use crate::layout::Layout;
+use dealing::{Dealt, Ration, deal};
 use larder_pool::block::{BlockSpec, Run};
 use larder_pool::mover::{Mover, Request};
 use larder_pool::remote::{Health, ObjectSource, Placed, Standing};
@@ -169,19 +170,16 @@ impl Supply {
         lease.is_some_and(|lease| lease.is_lent())
     }
 
-    /// Homes the blocks `streamed`, in the order of their use, on the lower tiers: on tier n in
-    /// proportion to `rates[n]` beside the origin's `rate`, or as much as it has room for if it is
-    /// read in place. `reserve` bytes of each home are left alone.
+    /// Homes the blocks that `layout` streams, in the order of their use, on the lower tiers: on
+    /// tier n in proportion to `rates[n]` beside the origin's `rate`, or as much as it has room for
+    /// if it is read in place. `reserve` bytes of each home are left alone.
     #[must_use]
-    pub fn with_homes(
-        mut self,
-        streamed: impl Iterator<Item = BlockId>,
-        rate: f64,
-        rates: &[f64],
-        reserve: u64,
-    ) -> Self {
-        let streamed: Vec<BlockId> = streamed.collect();
-        let bytes: Vec<u64> = streamed.iter().map(|&block| self.bytes(block)).collect();
+    pub fn with_homes(mut self, layout: &Layout, rate: f64, rates: &[f64], reserve: u64) -> Self {
+        let blocks = layout.streamed().map(|block| Dealt {
+            bytes: self.bytes(block),
+            is_late: layout.stays_at_first(block),
+        });
+        let blocks: Vec<Dealt> = blocks.collect();
         let homes = self.homes.list.iter().zip(rates);
         let rations = homes.map(|(home, &rate)| {
             if home.is_placed {
@@ -190,9 +188,9 @@ impl Supply {
                 Ration::Link(rate)
             }
         });
-        let dealt = deal(&bytes, rate, &rations.collect::<Vec<_>>());
+        let dealt = deal(&blocks, rate, &rations.collect::<Vec<_>>());
         let mut assigned = vec![None; self.specs.len()];
-        for (block, home) in streamed.into_iter().zip(dealt) {
+        for (block, home) in layout.streamed().zip(dealt) {
             assigned[block.index()] = home;
         }
         self.assigned = assigned.into();

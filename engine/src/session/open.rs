@@ -166,7 +166,7 @@ fn open_supply(
     }
     let needs = layout.needs();
     let reserve = needs.kv.bytes_for(needs.context);
-    supply.with_homes(layout.streamed(), rate, rates, reserve)
+    supply.with_homes(layout, rate, rates, reserve)
 }
 
 impl SpillHome {

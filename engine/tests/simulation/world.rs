@@ -265,7 +265,7 @@ impl<'a> World<'a> {
         let rates: Vec<f64> = homes.list.iter().map(|_| 1e9).collect();
         let reserve = layout.needs().kv.bytes_for(layout.needs().context) / 4;
         let supply = Supply::new(origins, homes.clone(), specs.clone());
-        let supply = supply.with_homes(layout.streamed(), 1e9, &rates, reserve);
+        let supply = supply.with_homes(&layout, 1e9, &rates, reserve);
         let layout_end = layout.space_bytes;
         let stager = Stager::new(&model.manifest, layout.clone(), supply, Arc::clone(&space));
         Self {

@@ -9,7 +9,6 @@ use crate::session::Session;
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
-use larder_pool::units::BlockId;
 use std::time::{Duration, Instant};
 
 /// Bytes of resident blocks that a probe of the memory reads.
@@ -60,7 +59,7 @@ impl Session {
             if bytes + size > MEMORY_BYTES {
                 break;
             }
-            if supply.is_placed() && !self.stays(block) {
+            if supply.is_placed() && !self.layout.stays_at_first(block) {
                 supply.place(block)?;
             } else {
                 let Some(extent) = self.space.alloc_low(size) else {
@@ -91,15 +90,6 @@ impl Session {
         // Those that were read in place.
         self.stager.clear()?;
         Ok(MemorySpeed::of(passes))
-    }
-
-    /// The block is in the fixed set of an empty text.
-    fn stays(&self, block: BlockId) -> bool {
-        let dense = self.layout.needs().blocks.len();
-        block.index() < dense
-            && self
-                .layout
-                .is_fixed(block.index(), self.layout.kv_border(0, 0))
     }
 
     /// Blocks that a probe reads.
