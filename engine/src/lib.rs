@@ -15,10 +15,10 @@ pub mod pressure;
 pub mod timeline;
 
 pub mod home;
-pub mod supply;
 pub mod backend;
 pub mod kv;
 pub mod layout;
+pub mod supply;
 
 pub mod gather;
 pub mod stager;
