@@ -167,7 +167,7 @@ fn step(kernels: &Kernels, buffer: &mut Buffer, ty: WeightType) {
         let (mut probes, mut times) = (Samples::default(), Samples::default());
         for _ in 0..if m == 1 { 25 } else { 9 } {
             probes.add(|| {
-                std::hint::black_box(kernels.read_probe(bytes));
+                std::hint::black_box(kernels.read_probe(&[bytes]));
             });
             let mut out = Out {
                 data: &mut y,

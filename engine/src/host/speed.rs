@@ -9,6 +9,7 @@ use larder_pool::sys::driver::open_driver;
 use larder_pool::sys::file::{FileError, SourceFile};
 use larder_pool::sys::io::{Driver, Op, Seal, Verb};
 use larder_pool::sys::lease::{Scratch, SlotTable};
+use larder_pool::sys::limits::available_bytes;
 use larder_pool::sys::mapping::{BindError, MapError, Mapping};
 use larder_pool::sys::numa::stay_on;
 use larder_pool::sys::space::Space;
@@ -26,8 +27,11 @@ const MOST_BYTES: u64 = 64 * MIB;
 const MOST_TIME: Duration = Duration::from_millis(100);
 /// A device or node that is silent for this long is not measured.
 const SILENCE: Duration = Duration::from_secs(5);
-/// Memory that each thread reads; the last-level cache holds less.
-const THREAD_BYTES: u64 = 32 * MIB;
+/// Memory that all threads read, over and over: of as much as the last-level cache holds, and of
+/// some more, it has a part each time.
+const MEMORY_BYTES: u64 = 512 * MIB;
+/// Share of the memory that is free which they take at most.
+const MEMORY_SHARE: u64 = 8;
 /// Bytes that are lent at a node to be read back.
 const LENT_BYTES: u64 = 16 * MIB;
 const ROUND_TRIPS: usize = 9;
@@ -71,12 +75,14 @@ pub struct NodeSpeed {
 /// node if `None`.
 pub fn memory_speed(node: Option<u32>, cpus: &[usize]) -> Result<f64, SpeedError> {
     let barrier = Barrier::new(cpus.len());
+    let all = MEMORY_BYTES.min(available_bytes() / MEMORY_SHARE);
+    let bytes = (all / cpus.len().max(1) as u64).max(PIECE);
     std::thread::scope(|scope| {
         let threads: Vec<_> = cpus
             .iter()
             .map(|&cpu| {
                 let barrier = &barrier;
-                scope.spawn(move || read_memory(node, cpu, barrier))
+                scope.spawn(move || read_memory(node, cpu, bytes, barrier))
             })
             .collect();
         let rates = threads
@@ -86,30 +92,39 @@ pub fn memory_speed(node: Option<u32>, cpus: &[usize]) -> Result<f64, SpeedError
     })
 }
 
-fn read_memory(node: Option<u32>, cpu: usize, barrier: &Barrier) -> Result<f64, SpeedError> {
-    let ready = prepare_memory(node, cpu);
+fn read_memory(
+    node: Option<u32>,
+    cpu: usize,
+    bytes: u64,
+    barrier: &Barrier,
+) -> Result<f64, SpeedError> {
+    let ready = prepare_memory(node, cpu, bytes);
     // Whatever came of it: the others wait for this thread too.
     barrier.wait();
     let (kernels, scratch) = ready?;
     let (start, mut bytes) = (Instant::now(), 0);
     while start.elapsed() < MOST_TIME {
-        std::hint::black_box(kernels.read_probe(scratch.bytes()));
+        std::hint::black_box(kernels.read_probe(&[scratch.bytes()]));
         bytes += scratch.bytes().len();
     }
     Ok(bytes as f64 / start.elapsed().as_secs_f64())
 }
 
-fn prepare_memory(node: Option<u32>, cpu: usize) -> Result<(Kernels, Scratch), SpeedError> {
+fn prepare_memory(
+    node: Option<u32>,
+    cpu: usize,
+    bytes: u64,
+) -> Result<(Kernels, Scratch), SpeedError> {
     stay_on(&[cpu]).map_err(|error| SpeedError::Io {
         what: "run on a CPU of the node",
         error,
     })?;
-    let mapping = Mapping::new(THREAD_BYTES)?;
+    let mapping = Mapping::new(bytes)?;
     if let Some(node) = node {
         mapping.bind(node)?;
     }
     let space = Space::mapped(mapping);
-    let extent = space.alloc_low(THREAD_BYTES).expect("a space of that size");
+    let extent = space.alloc_low(bytes).expect("a space of that size");
     let mut scratch = Scratch::new(extent);
     scratch.bytes_mut().fill(1);
     let kernels = Kernels::new(Isa::detect(), Arc::new(Pool::new(1)))?;

@@ -3,18 +3,27 @@
 //! A limit is what it does at its best, which a plan must not expect all the time: memory of a
 //! shared host changes its speed from one millisecond to the next. A process that has done nothing
 //! yet reads a fifth slower in its first tens of milliseconds.
+//!
+//! Passes read one set of blocks after the other, as steps do: of 256 MiB that are read again and
+//! again, a last-level cache of 32 MiB keeps a part, and the limit would be 7 % more than memory
+//! gives.
 
-use super::AREA_BYTES;
 use crate::session::Session;
 use larder_pool::sys::lease::ReadLease;
 use larder_pool::table::slot_of;
 use larder_pool::transfer::{Class, MoveError};
+use larder_pool::units::BlockId;
 use std::time::{Duration, Instant};
 
-/// Bytes of resident blocks that a probe of the memory reads.
-const MEMORY_BYTES: u64 = 256 << 20;
+/// Bytes that one pass of a probe of the memory reads, at least and at most.
+const PASS_LEAST: u64 = 32 << 20;
+const PASS_MOST: u64 = 256 << 20;
 /// Passes of a probe, of which the best one counts as the limit.
 const PASSES: usize = 5;
+/// What is brought for a probe of a cold process: so much at once, until this time is over, or
+/// there is enough.
+const COLD_BYTES: u64 = 1 << 30;
+const COLD_TIME: Duration = Duration::from_millis(300);
 /// What a cold process reads before it is probed, and for how long it is.
 const WARMING: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_millis(150);
@@ -43,8 +52,9 @@ impl Session {
     /// How fast the backend reads the blocks that are resident now; `None` if they are too few to
     /// tell.
     pub fn probe_memory(&mut self) -> Option<MemorySpeed> {
-        let leases = self.resident()?;
-        let passes = (0..PASSES).map(|_| self.backend.read_probe(&leases));
+        let sets = self.resident()?;
+        let sets = sets.iter().cycle().take(PASSES);
+        let passes = sets.map(|set| self.backend.read_probe(set));
         MemorySpeed::of(passes.collect())
     }
 
@@ -52,39 +62,34 @@ impl Session {
     /// and leave.
     pub fn probe_memory_cold(&mut self) -> Result<Option<MemorySpeed>, MoveError> {
         self.stager.clear()?;
-        let (mut asked, mut bytes) = (Vec::new(), 0);
-        for block in self.all_blocks() {
-            let supply = self.stager.supply();
-            let size = supply.bytes(block);
-            if bytes + size > MEMORY_BYTES {
+        let start = Instant::now();
+        let (mut fetched, mut bytes) = (Vec::new(), 0);
+        let mut blocks = self.all_blocks();
+        while bytes < COLD_BYTES && start.elapsed() < COLD_TIME {
+            let before = fetched.len();
+            let more = self.bring_some(&mut blocks, &mut fetched)?;
+            if more == 0 {
                 break;
             }
-            if supply.is_placed() && !self.layout.stays_at_first(block) {
-                supply.place(block)?;
-            } else {
-                let Some(extent) = self.space.alloc_low(size) else {
-                    break;
-                };
-                let due = asked.len() as u64;
-                supply.fetch_origin(block, Class::Prefetch, due, extent);
-                asked.push(block);
+            bytes += more;
+            for &block in &fetched[before..] {
+                drop(self.mover.wait(slot_of(block))?);
             }
-            bytes += size;
-        }
-        for &block in &asked {
-            drop(self.mover.wait(slot_of(block))?);
         }
         let mut passes = Vec::new();
-        if let Some(leases) = self.resident() {
+        if let Some(sets) = self.resident() {
             let start = Instant::now();
-            while passes.is_empty() || start.elapsed() < WARMING + LONG {
-                let rate = self.backend.read_probe(&leases);
+            for set in sets.iter().cycle() {
+                let rate = self.backend.read_probe(set);
                 if start.elapsed() >= WARMING {
                     passes.push(rate);
                 }
+                if !passes.is_empty() && start.elapsed() >= WARMING + LONG {
+                    break;
+                }
             }
         }
-        for block in asked {
+        for block in fetched {
             self.probed[0] += self.reader(1).take(block)?;
         }
         // Those that were read in place.
@@ -92,36 +97,56 @@ impl Session {
         Ok(MemorySpeed::of(passes))
     }
 
-    /// Blocks that a probe reads.
-    fn resident(&self) -> Option<Vec<ReadLease>> {
-        let (mut bytes, mut leases) = (0, Vec::new());
+    /// Places the next of `blocks`, or asks for them, as many as one pass reads; their bytes.
+    fn bring_some(
+        &self,
+        blocks: &mut impl Iterator<Item = BlockId>,
+        fetched: &mut Vec<BlockId>,
+    ) -> Result<u64, MoveError> {
+        let supply = self.stager.supply();
+        let mut bytes = 0;
+        while bytes < PASS_MOST
+            && let Some(block) = blocks.next()
+        {
+            let size = supply.bytes(block);
+            if supply.is_placed() && !self.layout.stays_at_first(block) {
+                supply.place(block)?;
+            } else {
+                let Some(extent) = self.space.alloc_low(size) else {
+                    break;
+                };
+                let due = fetched.len() as u64;
+                supply.fetch_origin(block, Class::Prefetch, due, extent);
+                fetched.push(block);
+            }
+            bytes += size;
+        }
+        Ok(bytes)
+    }
+
+    /// Sets of blocks that passes of a probe read, one after the other.
+    fn resident(&self) -> Option<Vec<Vec<ReadLease>>> {
+        let (mut bytes, mut found) = (0, Vec::new());
         for (block, kept) in self.all_blocks().zip(&self.manifest.blocks) {
-            if bytes >= MEMORY_BYTES {
+            if bytes >= PASSES as u64 * PASS_MOST {
                 break;
             }
             if let Some(lease) = self.table.pin(slot_of(block)) {
                 bytes += kept.spec.data_bytes();
-                leases.push(lease);
+                found.push((lease, kept.spec.data_bytes()));
             }
         }
-        (bytes >= AREA_BYTES).then_some(leases)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_is_the_best_of_the_last_and_usual_is_the_middle_of_all() {
-        let speed = MemorySpeed::of(vec![9.0, 1.0, 5.0, 6.0, 4.0, 7.0]);
-        let found = speed.map(|speed| (speed.best, speed.usual));
-        assert_eq!(found, Some((7.0, 5.5)));
-        let speed = MemorySpeed::of(vec![2.0]);
-        assert_eq!(
-            speed.map(|speed| (speed.best, speed.usual)),
-            Some((2.0, 2.0))
-        );
-        assert_eq!(MemorySpeed::of(Vec::new()), None);
+        let pass = (bytes / PASSES as u64).clamp(PASS_LEAST, PASS_MOST);
+        let (mut sets, mut set, mut held) = (Vec::new(), Vec::new(), 0);
+        for (lease, bytes) in found {
+            set.push(lease);
+            held += bytes;
+            if held >= pass {
+                sets.push(std::mem::take(&mut set));
+                held = 0;
+            }
+        }
+        // The rest is less than a pass.
+        (!sets.is_empty()).then_some(sets)
     }
 }
