@@ -37,6 +37,8 @@ struct Call<'a> {
     first_slice: usize,
     is_first: bool,
     is_last: bool,
+    /// What is stored is prefetched.
+    prefetches: bool,
     /// Maximum and sum of every query between segments: (R, heads, 2).
     soft: SharedSlice<f32>,
     out: SharedSlice<f32>,
@@ -74,6 +76,7 @@ impl Kernels {
             first_slice: 0,
             is_first: true,
             is_last: true,
+            prefetches: self.prefetches,
             soft: SharedSlice::new(&mut []),
             out: SharedSlice::new(out),
         });
@@ -104,6 +107,7 @@ impl Kernels {
             first_slice: segment.first_slice,
             is_first: segment.is_first,
             is_last: segment.is_last,
+            prefetches: self.prefetches,
             soft: SharedSlice::new(soft),
             out: SharedSlice::new(out),
         });
@@ -224,12 +228,21 @@ impl Call<'_> {
         let slices = self.seqs[rows[0].seq];
         let here = self.first_slice..self.first_slice + slices.len();
         let blocks = (first / KV_TOKENS).max(here.start)..end.div_ceil(KV_TOKENS).min(here.end);
-        for block in blocks {
+        let ahead = |block: usize, which: usize| {
+            if self.prefetches && block < blocks.end {
+                let slice = slices[block - self.first_slice];
+                let tokens = in_block(&(first..end), block);
+                M::prefetch(kv.tokens(kv.head(slice, which, kv_head), &tokens));
+            }
+        };
+        for block in blocks.clone() {
             let slice = slices[block - self.first_slice];
             let needed = in_block(&(first..end), block);
             for (seen, tokens) in seen.iter_mut().zip(&tokens) {
                 *seen = in_block(tokens, block);
             }
+            // Values come while scores are computed, and the next keys while values are weighed.
+            ahead(block, 1);
             // SAFETY: `Kernels::new` checked the flags of the instruction set behind `M`.
             unsafe {
                 M::decode(kv, kv.head(slice, 0, kv_head), needed.clone(), pad, k);
@@ -237,6 +250,7 @@ impl Call<'_> {
                 for (i, s) in s.chunks_exact_mut(KV_TOKENS).take(n).enumerate() {
                     factors[i] = M::soften(s, &seen[i], self.shape.scale, &mut state[i]);
                 }
+                ahead(block + 1, 0);
                 M::decode(kv, kv.head(slice, 1, kv_head), needed, pad, v);
                 M::weigh(s, v, pad, &seen, &factors, acc);
             }

@@ -73,6 +73,9 @@ pub(crate) trait BlockMath {
         decode_rows(kv, bytes, tokens, pad, out, kv::decode);
     }
 
+    /// Stored tokens will be decoded soon.
+    fn prefetch(_bytes: &[u8]) {}
+
     /// Sets `s[i][t]` to the dot product of query i and token t for every t in `seen[i]`.
     ///
     /// # Safety

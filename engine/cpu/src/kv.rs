@@ -10,6 +10,7 @@
 
 use half::f16;
 use std::fmt;
+use std::ops::Range;
 
 /// Tokens of a slice.
 pub const KV_TOKENS: usize = 64;
@@ -127,6 +128,11 @@ impl KvShape {
     pub(crate) fn head<'a>(&self, slice: &'a [u8], which: usize, head: usize) -> &'a [u8] {
         let bytes = KV_TOKENS * self.row_bytes();
         &slice[(which * self.kv_heads + head) * bytes..][..bytes]
+    }
+
+    /// Bytes of some tokens of one head, which are `head`.
+    pub(crate) fn tokens<'a>(&self, head: &'a [u8], tokens: &Range<usize>) -> &'a [u8] {
+        &head[tokens.start * self.row_bytes()..tokens.end * self.row_bytes()]
     }
 
     /// Rounds K and V of one token to the KV type and stores them.

@@ -17,8 +17,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long a waiter polls before it parks.
-const SPIN: Duration = Duration::from_micros(8);
+/// How long a waiter polls before it parks. What is computed between two products by one thread
+/// takes up to 15 us; a worker that has parked comes tens of microseconds late.
+const SPIN: Duration = Duration::from_micros(20);
 
 /// Threads of one pool; more is a mistake in the caller's arithmetic.
 const THREADS_MAX: usize = 1024;

@@ -25,6 +25,13 @@ impl BlockMath for Math {
         });
     }
 
+    fn prefetch(bytes: &[u8]) {
+        for line in bytes.chunks(64) {
+            // SAFETY: a prefetch of bytes that are there.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        }
+    }
+
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     unsafe fn scores(q: &[f32], k: &[f32], pad: usize, seen: &[Range<usize>], s: &mut [f32]) {
         for i in (0..seen.len() / 2 * 2).step_by(2) {

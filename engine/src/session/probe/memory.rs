@@ -136,7 +136,8 @@ impl Session {
                 found.push((lease, kept.spec.data_bytes()));
             }
         }
-        let pass = (bytes / PASSES as u64).clamp(PASS_LEAST, PASS_MOST);
+        // Shorter passes would find shorter peaks.
+        let pass = (bytes / 2).clamp(PASS_LEAST, PASS_MOST);
         let (mut sets, mut set, mut held) = (Vec::new(), Vec::new(), 0);
         for (lease, bytes) in found {
             set.push(lease);
