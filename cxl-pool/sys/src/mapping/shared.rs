@@ -20,6 +20,7 @@ use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Name of the file, as `/proc/PID/maps` shows it.
@@ -112,6 +113,12 @@ impl Mapping {
         kind: PageKind,
     ) -> Result<Self, Errno> {
         let size = NonZeroUsize::new(whole).ok_or(Errno::EINVAL)?;
+        if kind == PageKind::Hugetlb {
+            // The kernel finds an address of a huge page by itself.
+            // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+            let raw = unsafe { mmap(None, size, protection, MapFlags::MAP_SHARED, &file, 0) }?;
+            return Ok(Self::of_parts(file, (raw, whole), (raw.cast(), len), kind));
+        }
         let raw_len = size.checked_add(HUGE_PAGE).ok_or(Errno::ENOMEM)?;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
         // Addresses first, so that the file begins at one of a huge page.
@@ -125,21 +132,43 @@ impl Mapping {
         // SAFETY: it takes the place of a part of the mapping just made, which nobody uses.
         let mapped = unsafe { mmap(at, size, protection, flags, &file, 0) };
         if let Err(errno) = mapped {
-            // SAFETY: it is ours, and nobody has its address.
-            let _ = unsafe { munmap(raw, raw_len.get()) };
+            // The kernel may have unmapped the place before it failed, and another thread may have
+            // something there by now: it is not ours to unmap, only what is around it is.
+            // SAFETY: `skip` + the file's length are inside the mapping, which is longer than both.
+            let end = unsafe { base.add(whole) };
+            for (start, len) in [(raw, skip), (end.cast(), HUGE_PAGE - skip)] {
+                if len > 0 {
+                    // SAFETY: it is ours, no place of the failed call, and nobody has its address.
+                    let _ = unsafe { munmap(start, len) };
+                }
+            }
             return Err(errno);
         }
-        Ok(Self {
+        Ok(Self::of_parts(
+            file,
+            (raw, raw_len.get()),
+            (base, len),
+            kind,
+        ))
+    }
+
+    fn of_parts(
+        file: OwnedFd,
+        raw: (NonNull<libc::c_void>, usize),
+        (base, len): (NonNull<u8>, usize),
+        kind: PageKind,
+    ) -> Self {
+        Self {
             base,
             len,
-            raw: (raw, raw_len.get()),
+            raw,
             kind,
             may_shrink: false,
             file: Some(Backing {
                 file,
                 asked: Box::default(),
             }),
-        })
+        }
     }
 
     /// Asks, once for each, for the huge pages behind `start .. start + len`, which nobody may have
@@ -231,6 +260,31 @@ mod tests {
             drop(mapping);
             assert!(bytes(lent.mapping()).iter().all(|&byte| byte == 0xA5));
         }
+    }
+
+    /// Where the pool has no huge pages, mapping some fails first.
+    #[test]
+    fn what_others_map_meanwhile_stays_theirs() {
+        let stops = AtomicBool::new(false);
+        let others = || {
+            // Many at a time, so that they need new places.
+            let mut kept = std::collections::VecDeque::new();
+            while !stops.load(Ordering::Relaxed) {
+                kept.push_back(Mapping::new(1 << 20).expect("memory"));
+                if kept.len() == 64 {
+                    let oldest = kept.pop_front().expect("there are many");
+                    // SAFETY: the first byte of a mapping that is ours alone.
+                    unsafe { oldest.base().as_ptr().write_volatile(1) };
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let _all: [_; 3] = std::array::from_fn(|_| scope.spawn(others));
+            for _ in 0..2000 {
+                drop(Mapping::shared(4 << 20).expect("memory"));
+            }
+            stops.store(true, Ordering::Relaxed);
+        });
     }
 
     #[test]
