@@ -270,17 +270,17 @@ mod tests {
             // Many at a time, so that they need new places.
             let mut kept = std::collections::VecDeque::new();
             while !stops.load(Ordering::Relaxed) {
-                kept.push_back(Mapping::new(1 << 20).expect("memory"));
+                let own = Mapping::new(1 << 20).expect("memory");
+                fill(&own, 1);
+                kept.push_back(own);
                 if kept.len() == 64 {
-                    let oldest = kept.pop_front().expect("there are many");
-                    // SAFETY: the first byte of a mapping that is ours alone.
-                    unsafe { oldest.base().as_ptr().write_volatile(1) };
+                    fill(&kept.pop_front().expect("there are many"), 2);
                 }
             }
         };
         std::thread::scope(|scope| {
             let _all: [_; 3] = std::array::from_fn(|_| scope.spawn(others));
-            for _ in 0..2000 {
+            for _ in 0..10_000 {
                 drop(Mapping::shared(4 << 20).expect("memory"));
             }
             stops.store(true, Ordering::Relaxed);
