@@ -79,7 +79,8 @@ unsafe fn unpack_row<F: Format>(panel: &Panel<'_>, row: usize, out: *mut u8) {
             };
             let out = out.add(g * UNPACKED);
             for (k, values) in group.values.iter().enumerate() {
-                _mm512_store_si512(out.add(64 * k).cast(), *values);
+                let plain = _mm512_mask_srli_epi32::<4>(*values, F::HIGH, *values);
+                _mm512_store_si512(out.add(64 * k).cast(), plain);
             }
             _mm512_store_ps(out.add(512).cast(), group.scales);
             if F::MINIMUMS {
