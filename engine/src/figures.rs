@@ -1,5 +1,5 @@
-//! Figures of earlier runs of a model: what its routers left to be missed, and how much of what
-//! memory gives its steps reached.
+//! Figures of earlier runs of a model: what its routers left to be missed, and how much its steps
+//! reached of what memory gives and of what is expected of links.
 //!
 //! A file per model in the user's cache folder, `larder/figures/HASH.json`, with a version. It
 //! holds no text and no picks. What cannot be read is as good as none, what cannot be written is
@@ -10,6 +10,7 @@ use crate::heat::model_hash;
 use crate::manifest::Manifest;
 use larder_pool::sys::newfile::NewFile;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -21,8 +22,11 @@ const FILE_MAX: u64 = 64 << 10;
 /// A cache may miss so many times what the least recently used would; above is nonsense.
 const OF_LRU_MAX: f64 = 4.0;
 
-/// A step may reach so much of what a plain read of memory gives; anything else is nonsense.
-const OF_MEMORY: std::ops::RangeInclusive<f64> = 0.1..=2.0;
+/// A step may reach so much of what was expected of memory or of links; anything else is nonsense.
+const REACHED: std::ops::RangeInclusive<f64> = 0.1..=2.0;
+
+/// Sets of links that are remembered; a further one is not.
+const LINKS_MAX: usize = 64;
 
 /// What runs of a model came to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,6 +38,10 @@ pub struct Figures {
     /// What steps that had everything in memory read, as a share of what a plain read of it
     /// usually gives.
     pub of_memory: Option<f64>,
+    /// How fast steps that waited for links were, as a share of what the probes of the same run let
+    /// expect: what links, kernels and nodes on one host take from each other no probe shows. By
+    /// the links.
+    pub of_links: BTreeMap<String, f64>,
 }
 
 /// What is missed of the experts that are picked.
@@ -62,6 +70,8 @@ struct Kept {
     #[serde(default)]
     of_lru: f64,
     of_memory: Option<f64>,
+    #[serde(default)]
+    of_links: BTreeMap<String, f64>,
 }
 
 /// What our cache misses where the least recently used misses one, if no run has told: as measured
@@ -103,19 +113,26 @@ impl Figures {
     #[must_use]
     pub fn followed_by(&self, later: &Self) -> Self {
         let middle = |one: &f64, later: &f64| f64::midpoint(*one, *later);
+        let mut of_links = self.of_links.clone();
+        for (links, later) in &later.of_links {
+            if of_links.len() < LINKS_MAX || of_links.contains_key(links) {
+                let share = of_links.entry(links.clone()).or_insert(*later);
+                *share = middle(share, later);
+            }
+        }
         Self {
             runs: self.runs.saturating_add(later.runs),
             misses: halves(self.misses.as_ref(), later.misses.as_ref(), Misses::mixed),
             of_memory: halves(self.of_memory.as_ref(), later.of_memory.as_ref(), middle),
+            of_links,
         }
     }
 
     fn from_kept(kept: &Kept) -> Option<Self> {
         let makes_sense = kept.larder_figures == VERSION
             && (0.0..=OF_LRU_MAX).contains(&kept.of_lru)
-            && kept
-                .of_memory
-                .is_none_or(|share| OF_MEMORY.contains(&share));
+            && kept.of_links.len() <= LINKS_MAX
+            && (kept.of_links.values().chain(&kept.of_memory)).all(|share| REACHED.contains(share));
         let misses = match kept.misses.as_slice() {
             [] => None,
             shares => Some(Misses {
@@ -127,19 +144,24 @@ impl Figures {
             runs: kept.runs,
             misses,
             of_memory: kept.of_memory,
+            of_links: kept.of_links.clone(),
         })
     }
 
     fn to_kept(&self) -> Kept {
         let misses = self.misses.as_ref();
         let shares = misses.map(|misses| misses.curve.shares().map(rounded).to_vec());
-        let in_range = |share: f64| share.clamp(*OF_MEMORY.start(), *OF_MEMORY.end());
+        let in_range = |share: f64| rounded(share.clamp(*REACHED.start(), *REACHED.end()));
+        let of_links = self.of_links.iter();
         Kept {
             larder_figures: VERSION,
             runs: self.runs,
             misses: shares.unwrap_or_default(),
             of_lru: misses.map_or(0.0, |misses| rounded(misses.of_lru.min(OF_LRU_MAX))),
-            of_memory: self.of_memory.map(|share| rounded(in_range(share))),
+            of_memory: self.of_memory.map(in_range),
+            of_links: of_links
+                .map(|(links, share)| (links.clone(), in_range(*share)))
+                .collect(),
         }
     }
 }
@@ -220,7 +242,7 @@ mod tests {
         Figures {
             runs: 1,
             misses: Some(misses(of_lru)),
-            of_memory: None,
+            ..Figures::default()
         }
     }
 
@@ -237,11 +259,13 @@ mod tests {
         assert!(read(&path).is_none());
         let kept = Figures {
             of_memory: Some(0.94),
+            of_links: BTreeMap::from([("a".to_owned(), 0.75)]),
             ..figures(0.9)
         };
         write(&path, &kept).expect("written");
         let found = read(&path).expect("kept");
         assert_eq!((found.runs, found.of_memory), (1, Some(0.94)));
+        assert_eq!(found.of_links, kept.of_links);
         let (found, kept) = (found.misses.expect("kept"), misses(0.9));
         assert_eq!(found.of_lru, 0.9);
         let shares = found.curve.shares().iter().zip(kept.curve.shares());
@@ -258,6 +282,8 @@ mod tests {
             ("\"of_lru\":0.9", "\"of_lru\":1e300"),
             ("\"of_memory\":0.94", "\"of_memory\":0.0"),
             ("\"of_memory\":0.94", "\"of_memory\":7"),
+            ("\"a\":0.75", "\"a\":0.0"),
+            ("\"a\":0.75", "\"a\":[]"),
             ("[1.0,", "["),
             ("[1.0,", "[0.0,"),
             ("}", ""),
@@ -282,13 +308,33 @@ mod tests {
         // What a run does not tell stays as it was.
         let dense = |share: f64| Figures {
             runs: 1,
-            misses: None,
             of_memory: Some(share),
+            of_links: BTreeMap::from([(format!("to {share}"), 0.5), ("all".to_owned(), share)]),
+            ..Figures::default()
         };
         let both = both.followed_by(&dense(1.0)).followed_by(&dense(0.8));
         let share = both.of_memory.expect("of the last two");
         assert!((share - 0.9).abs() < 1e-12);
         assert_eq!(both.misses.map(|misses| misses.of_lru), Some(0.7));
+        let shares: Vec<f64> = both.of_links.into_values().collect();
+        assert!((shares[0] - 0.9).abs() < 1e-12 && shares[1..] == [0.5, 0.5]);
+    }
+
+    #[test]
+    fn no_more_links_are_kept_than_are_read() {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let path = folder.path().join("figures.json");
+        let of = |at: usize| Figures {
+            of_links: BTreeMap::from([(format!("{at}"), 0.5)]),
+            ..Figures::default()
+        };
+        let all = (0..2 * LINKS_MAX).map(of);
+        let all = all.fold(Figures::default(), |all, one| all.followed_by(&one));
+        write(&path, &all).expect("written");
+        assert_eq!(
+            read(&path).map(|found| found.of_links.len()),
+            Some(LINKS_MAX)
+        );
     }
 
     #[test]
@@ -297,8 +343,8 @@ mod tests {
         let path = folder.path().join("figures.json");
         let dense = Figures {
             runs: 2,
-            misses: None,
             of_memory: Some(0.9),
+            ..Figures::default()
         };
         write(&path, &dense).expect("written");
         assert_eq!(read(&path), Some(dense));

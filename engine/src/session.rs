@@ -153,6 +153,8 @@ const SLOWER: f64 = 1.25;
 pub struct Inward {
     pub path: PathId,
     pub name: String,
+    /// What moves its bytes.
+    pub driver: &'static str,
     pub limit: Option<BytesPerSec>,
     /// Bytes that its tier can hold.
     pub capacity: u64,
@@ -263,6 +265,7 @@ impl Session {
             .map(|(path, capacity)| Inward {
                 path,
                 name: self.mover.paths()[path.index()].name.clone(),
+                driver: self.mover.paths()[path.index()].driver,
                 limit: self.limits[path.index()],
                 capacity,
             })

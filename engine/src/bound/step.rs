@@ -39,6 +39,11 @@ impl StepTime {
         (self.ahead + self.late).max(self.computing)
     }
 
+    /// It waits for what it brings in, not for memory.
+    pub fn waits(self) -> bool {
+        self.ahead + self.late > self.computing
+    }
+
     /// What a step takes.
     pub fn seconds(self) -> f64 {
         let hiding = self.longest() - HIDDEN * (self.longest() - self.shortest());
@@ -65,7 +70,9 @@ mod tests {
         };
         // 7 s if nothing hid, 5 s if all did.
         assert!((step.seconds() - (7.0 - 2.0 * HIDDEN)).abs() < 1e-12);
+        assert!(step.waits());
         let dense = StepTime { late: 0.0, ..step };
+        assert!(!dense.waits());
         assert!((dense.seconds() - 3.0).abs() < 1e-12);
         let streamed = StepTime {
             ahead: 9.0,

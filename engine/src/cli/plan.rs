@@ -3,7 +3,7 @@
 use super::error::CliError;
 use super::options::PlanOptions;
 use super::prompt::OpenModel;
-use super::report::{Probes, demand, expected, is_estimated, notes, path_bounds, step_time};
+use super::report::{Probes, demand, expected, is_estimated, links, notes, path_bounds, step_time};
 use super::size::{memory, rate, speed};
 use super::table::{Table, print, width};
 use super::words::{bound, fast_tier};
@@ -109,7 +109,8 @@ pub(super) fn make(
     figures: &FigureStore,
 ) -> Result<PlanReport, SessionError> {
     let probes = Probes::begin(session)?;
-    let bounds = path_bounds(&session.inward(), &probes.before, &probes.after);
+    let inward = session.inward();
+    let bounds = path_bounds(&inward, &probes.before, &probes.after);
     let measured = match probes.cold_memory {
         None if !probes.before.is_empty() => session.probe_memory_cold()?,
         measured => measured,
@@ -130,7 +131,8 @@ pub(super) fn make(
     let reached = figures.of_memory.unwrap_or(REACHED_USUAL);
     let load = probes.before.load.unwrap_or(0.0);
     let time = step_time(&forecast, missed, (&bounds, load), (read, usual * reached));
-    let seconds = time.seconds();
+    let made = figures.of_links.get(&links(&forecast, &inward));
+    let made = made.filter(|_| time.waits()).copied().unwrap_or(1.0);
     let paths = bounds.iter().enumerate().map(|(at, path)| PathPlan {
         name: path.name.clone(),
         bandwidth: path.bandwidth,
@@ -153,7 +155,7 @@ pub(super) fn make(
         } else {
             context.div_ceil(rows)
         },
-        decode_tok_s: 1.0 / seconds,
+        decode_tok_s: made / time.seconds(),
         expert_misses: misses,
         estimated: is_estimated(&bound_by, &bounds, memory),
         bound_tok_s,

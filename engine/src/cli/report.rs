@@ -5,7 +5,7 @@ mod learned;
 mod links;
 
 pub(super) use disks::{DiskReport, join, rows as disk_rows};
-pub(super) use learned::{expected, learn, step_time};
+pub(super) use learned::{expected, learn, links, step_time};
 pub(super) use links::{is_estimated, path_bounds};
 
 use super::pressure::PressureReport;

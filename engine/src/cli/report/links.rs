@@ -87,6 +87,7 @@ mod tests {
         let paths = limits.into_iter().enumerate().map(|(n, limit)| Inward {
             path: PathId::new(n),
             name: n.to_string(),
+            driver: "",
             limit: limit.and_then(BytesPerSec::new),
             capacity: u64::MAX,
         });
