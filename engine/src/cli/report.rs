@@ -1,8 +1,9 @@
 //! The report of a run: the same numbers as one JSON object and as a table.
 
 mod disks;
-mod learned;
 mod links;
+
+mod learned;
 
 pub(super) use disks::{DiskReport, join, rows as disk_rows};
 pub(super) use learned::{expected, learn, links, step_time};
