@@ -39,6 +39,8 @@ struct Call<'a> {
     is_last: bool,
     /// What is stored is prefetched.
     prefetches: bool,
+    /// Threads that take heads in turn.
+    threads: usize,
     /// Maximum and sum of every query between segments: (R, heads, 2).
     soft: SharedSlice<f32>,
     out: SharedSlice<f32>,
@@ -77,6 +79,7 @@ impl Kernels {
             is_first: true,
             is_last: true,
             prefetches: self.prefetches,
+            threads: self.pool.threads(),
             soft: SharedSlice::new(&mut []),
             out: SharedSlice::new(out),
         });
@@ -108,6 +111,7 @@ impl Kernels {
             is_first: segment.is_first,
             is_last: segment.is_last,
             prefetches: self.prefetches,
+            threads: self.pool.threads(),
             soft: SharedSlice::new(soft),
             out: SharedSlice::new(out),
         });
@@ -228,11 +232,11 @@ impl Call<'_> {
         let slices = self.seqs[rows[0].seq];
         let here = self.first_slice..self.first_slice + slices.len();
         let blocks = (first / KV_TOKENS).max(here.start)..end.div_ceil(KV_TOKENS).min(here.end);
-        let ahead = |block: usize, which: usize| {
-            if self.prefetches && block < blocks.end {
+        let ahead = |block: usize, which: usize, head: usize| {
+            if self.prefetches && block < blocks.end && head < kv.kv_heads() {
                 let slice = slices[block - self.first_slice];
                 let tokens = in_block(&(first..end), block);
-                M::prefetch(kv.tokens(kv.head(slice, which, kv_head), &tokens));
+                M::prefetch(kv.tokens(kv.head(slice, which, head), &tokens));
             }
         };
         for block in blocks.clone() {
@@ -241,8 +245,9 @@ impl Call<'_> {
             for (seen, tokens) in seen.iter_mut().zip(&tokens) {
                 *seen = in_block(tokens, block);
             }
-            // Values come while scores are computed, and the next keys while values are weighed.
-            ahead(block, 1);
+            // Values come while scores are computed, and the next keys while values are weighed:
+            // behind the last those of the head that this thread takes next, as a rule.
+            ahead(block, 1, kv_head);
             // SAFETY: `Kernels::new` checked the flags of the instruction set behind `M`.
             unsafe {
                 M::decode(kv, kv.head(slice, 0, kv_head), needed.clone(), pad, k);
@@ -250,7 +255,11 @@ impl Call<'_> {
                 for (i, s) in s.chunks_exact_mut(KV_TOKENS).take(n).enumerate() {
                     factors[i] = M::soften(s, &seen[i], self.shape.scale, &mut state[i]);
                 }
-                ahead(block + 1, 0);
+                if block + 1 < blocks.end {
+                    ahead(block + 1, 0, kv_head);
+                } else {
+                    ahead(blocks.start, 0, kv_head + self.threads);
+                }
                 M::decode(kv, kv.head(slice, 1, kv_head), needed, pad, v);
                 M::weigh(s, v, pad, &seen, &factors, acc);
             }

@@ -103,7 +103,7 @@ pub(crate) trait BlockMath {
     );
 }
 
-/// Converts the tokens of a block one by one.
+/// Converts the tokens of a block: all at once where none has padding.
 pub(crate) fn decode_rows(
     kv: &KvShape,
     bytes: &[u8],
@@ -113,6 +113,11 @@ pub(crate) fn decode_rows(
     decode: impl Fn(KvType, &[u8], &mut [f32]),
 ) {
     let row_bytes = kv.row_bytes();
+    if pad == kv.head_dim() {
+        let out = &mut out[tokens.start * pad..tokens.end * pad];
+        decode(kv.ty(), kv.tokens(bytes, &tokens), out);
+        return;
+    }
     for token in tokens {
         let (row, padding) = out[token * pad..][..pad].split_at_mut(kv.head_dim());
         decode(kv.ty(), &bytes[token * row_bytes..][..row_bytes], row);

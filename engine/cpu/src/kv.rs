@@ -9,6 +9,7 @@
 //! scale, 32 signed bytes), one scale per (head, token, block).
 
 use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 use std::fmt;
 use std::ops::Range;
 
@@ -165,8 +166,13 @@ fn encode(ty: KvType, x: &[f32], out: &mut [u8]) {
             }
         }
         KvType::F16 => {
-            for (out, x) in out.as_chunks_mut::<2>().0.iter_mut().zip(x) {
-                *out = f16::from_f32(*x).to_le_bytes();
+            // Many at a time, by the instructions that the CPU has for it.
+            for (out, x) in out.chunks_mut(128).zip(x.chunks(64)) {
+                let mut halves = [f16::ZERO; 64];
+                halves[..x.len()].convert_from_f32_slice(x);
+                for (out, half) in out.as_chunks_mut::<2>().0.iter_mut().zip(halves) {
+                    *out = half.to_le_bytes();
+                }
             }
         }
         KvType::Q8 => {

@@ -142,13 +142,21 @@ fn weigh_queries<const Q: usize>(
 fn floats<const T: u8>(bytes: &[u8], out: &mut [f32]) {
     let len = out.len();
     let size = lanes::elem_bytes::<T>();
-    assert_eq!(bytes.len(), len * size, "bytes of a kv row");
-    for at in (0..len).step_by(16) {
-        let mask = first_lanes(len - at);
-        // SAFETY: masked to the row.
+    assert_eq!(bytes.len(), len * size, "bytes of kv rows");
+    let whole = len / 16 * 16;
+    for at in (0..whole).step_by(16) {
+        // SAFETY: sixteen elements from `at` on are there, of both.
         unsafe {
-            let x = lanes::load_masked::<T>(bytes[at * size..].as_ptr(), mask);
-            _mm512_mask_storeu_ps(out[at..].as_mut_ptr(), mask, x);
+            let x = lanes::load::<T>(bytes.as_ptr().add(at * size));
+            _mm512_storeu_ps(out.as_mut_ptr().add(at), x);
+        }
+    }
+    if whole < len {
+        let mask = first_lanes(len - whole);
+        // SAFETY: masked to the rows.
+        unsafe {
+            let x = lanes::load_masked::<T>(bytes[whole * size..].as_ptr(), mask);
+            _mm512_mask_storeu_ps(out[whole..].as_mut_ptr(), mask, x);
         }
     }
 }
