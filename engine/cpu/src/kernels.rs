@@ -1,6 +1,7 @@
 //! The facade: an instruction set, a pool, and one method per operation.
 
 use crate::isa::{self, Isa, IsaError};
+use crate::pace::Pace;
 use crate::pool::Pool;
 use crate::scratch::{SCRATCH_BYTES_MAX, Scratch};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,7 @@ pub struct Kernels {
     pub(crate) pool: Arc<Pool>,
     /// Streams of weights are prefetched.
     pub(crate) prefetches: bool,
+    pub(crate) pace: Pace,
     /// One per worker; a worker runs one task at a time, so the locks are never contended.
     scratch: Vec<Mutex<Scratch>>,
 }
@@ -38,6 +40,7 @@ impl Kernels {
             isa,
             pool,
             prefetches: isa::gains_from_prefetch(),
+            pace: Pace::default(),
             scratch,
         })
     }

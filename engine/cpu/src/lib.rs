@@ -16,6 +16,7 @@
 )]
 
 pub mod isa;
+mod pace;
 pub mod pool;
 mod scratch;
 

@@ -11,6 +11,7 @@ use crate::panel::{Ahead, DIRECT_ROWS_MAX, GEMM_N, GEMM_WORK, Panel, STEP_WORK};
 #[cfg(target_arch = "x86_64")]
 use crate::{avx2, avx512};
 use crate::{portable, q8, reference};
+use std::time::Instant;
 
 /// Finished dot products of `N` weight matrices with the same activation rows.
 ///
@@ -150,12 +151,18 @@ impl Kernels {
             let bytes = ws.iter().map(|w| w.row_bytes()).sum();
             (ws[0].rows(), bytes, plan.wn)
         });
-        let tasks = tasks(class, &sizes.collect::<Vec<_>>(), threads);
+        let sizes: Vec<(usize, usize, usize)> = sizes.collect();
+        let tasks = tasks(class, &sizes, threads);
+        let start = Instant::now();
         self.pool.run(tasks.len(), |index, worker| {
             let task = tasks[index];
             let (ws, plan) = (blocks[task.block], plans[task.block]);
             self.task(class, task, (ws, plan), x, worker, &emit);
         });
+        if class == Class::Step {
+            let bytes = sizes.iter().map(|(rows, bytes, _)| rows * bytes).sum();
+            self.pace.note(bytes, threads, start.elapsed());
+        }
     }
 
     /// The panels of one task.
@@ -168,6 +175,7 @@ impl Kernels {
         worker: usize,
         emit: &impl Fn(&Tile<'_, N>),
     ) {
+        let ahead = self.pace.ahead();
         let mut scratch = self.scratch(worker);
         let tile_floats = (plan.wn * plan.xn).next_multiple_of(16);
         let floats = scratch.floats(N * tile_floats + plan.work);
@@ -195,7 +203,7 @@ impl Kernels {
                         x0,
                         xn,
                         prefetches: self.prefetches,
-                        ahead: Ahead::new(bytes, next),
+                        ahead: Ahead::new(ahead, bytes, next),
                     };
                     run_panel(self.isa, &panel, &mut tile[..xn * wn], work);
                 }

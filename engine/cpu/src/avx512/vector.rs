@@ -2,7 +2,7 @@
 
 use super::lanes::{self, first_lanes};
 use crate::matrix::Mode;
-use crate::panel::AHEAD;
+use crate::pace::AHEAD;
 use core::arch::x86_64::*;
 
 /// Shapes: all (D).
