@@ -42,7 +42,11 @@ impl Pace {
     pub(crate) fn note(&self, bytes: usize, threads: usize, took: Duration) {
         if bytes >= LEAST {
             let each = bytes as f64 / threads as f64 / took.as_secs_f64();
-            self.is_fast.store(each >= FAST, Ordering::Relaxed);
+            let is_fast = each >= FAST;
+            // Every task reads it: written only where it changes, it stays in all caches.
+            if self.is_fast.load(Ordering::Relaxed) != is_fast {
+                self.is_fast.store(is_fast, Ordering::Relaxed);
+            }
         }
     }
 }

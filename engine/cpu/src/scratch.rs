@@ -8,8 +8,10 @@ pub(crate) const SCRATCH_BYTES_MAX: usize = 1 << 20;
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
-/// Grows on demand, never shrinks, starts empty.
+/// Grows on demand, never shrinks, starts empty. On cache lines of its own: each worker locks its
+/// own for every task, and must not wait for the line of its neighbour's.
 #[derive(Default)]
+#[repr(align(128))]
 pub(crate) struct Scratch {
     lines: Vec<Line>,
 }
