@@ -30,6 +30,8 @@ pub(crate) struct Tile<'a, const N: usize> {
 struct Plan {
     /// Weight rows of a panel.
     wn: usize,
+    /// Weight rows that a task is a multiple of, as far as there are any.
+    grain: usize,
     /// Activation rows of a panel.
     xn: usize,
     /// Floats of work memory that a panel needs.
@@ -57,7 +59,8 @@ const UNPACKED_FLOATS: usize = 96 << 10;
 
 impl Plan {
     /// Of one of `together` matrices, whose panels alternate. Each is a stretch of memory of its
-    /// own, so they are longer than those that follow each other.
+    /// own, so they are longer than those that follow each other: half a megabyte of a matrix is 3 %
+    /// faster than 64 KiB, at 36 GB/s of a thread.
     fn new(class: Class, w: &Matrix<'_>, together: usize, (rows, threads): (usize, usize)) -> Self {
         let groups = w.cols().div_ceil(q8::GROUP);
         // unpacked: at most ten vectors per group and row, and four chains per row
@@ -74,13 +77,16 @@ impl Plan {
         };
         let fair = w.rows().div_ceil(threads * 2).next_multiple_of(4);
         let least = STEP_TASK_BYTES.start() * together / w.row_bytes();
-        let wn = match class {
+        let grain = match class {
             Class::Step => wn.min(least.next_multiple_of(4).max(4)),
             Class::Chunk => wn.min(fair),
         };
+        let is_long = class == Class::Step && together > 1 && rows <= DIRECT_ROWS_MAX;
+        let wn = if is_long { grain * 8 } else { grain };
         let xn = rows.div_ceil(rows.div_ceil(xn).max(1)).max(1);
         Self {
             wn,
+            grain,
             xn,
             work: work.max(w.cols()),
         }
@@ -90,19 +96,20 @@ impl Plan {
     fn common(self, other: Self) -> Self {
         Self {
             wn: self.wn.min(other.wn),
+            grain: self.grain.min(other.grain),
             xn: self.xn.min(other.xn),
             work: self.work.max(other.work),
         }
     }
 }
 
-/// Cuts row blocks of (weight rows, bytes of a row, rows of a panel) into tasks, in order. Those of
+/// Cuts row blocks of (weight rows, bytes of a row, rows of a grain) into tasks, in order. Those of
 /// a step become shorter towards the end.
 fn tasks(class: Class, blocks: &[(usize, usize, usize)], threads: usize) -> Vec<Task> {
     let mut left: usize = blocks.iter().map(|(rows, bytes, _)| rows * bytes).sum();
     let (least, most) = STEP_TASK_BYTES.into_inner();
     let mut tasks = Vec::new();
-    for (block, &(rows, bytes, panel)) in blocks.iter().enumerate() {
+    for (block, &(rows, bytes, grain)) in blocks.iter().enumerate() {
         let mut first = 0;
         while first < rows {
             let wanted = match class {
@@ -110,9 +117,9 @@ fn tasks(class: Class, blocks: &[(usize, usize, usize)], threads: usize) -> Vec<
                     let (part, whole) = STEP_TASK_SHARE;
                     (left * part / (whole * threads)).clamp(least, most) / bytes
                 }
-                Class::Chunk => panel,
+                Class::Chunk => grain,
             };
-            let count = wanted.max(1).next_multiple_of(panel).min(rows - first);
+            let count = wanted.max(1).next_multiple_of(grain).min(rows - first);
             tasks.push(Task {
                 block,
                 first,
@@ -149,7 +156,7 @@ impl Kernels {
         let plans: Vec<Plan> = blocks.iter().map(plan).collect();
         let sizes = blocks.iter().zip(&plans).map(|(ws, plan)| {
             let bytes = ws.iter().map(|w| w.row_bytes()).sum();
-            (ws[0].rows(), bytes, plan.wn)
+            (ws[0].rows(), bytes, plan.grain)
         });
         let sizes: Vec<(usize, usize, usize)> = sizes.collect();
         let tasks = tasks(class, &sizes, threads);
