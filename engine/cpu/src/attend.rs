@@ -191,6 +191,23 @@ fn in_block(tokens: &Range<usize>, block: usize) -> Range<usize> {
     clamp(tokens.start)..clamp(tokens.end)
 }
 
+/// What is needed of a sequence: blocks of it, and of these some tokens.
+struct Stored<'a> {
+    slices: &'a [&'a [u8]],
+    /// Block of the sequence with which `slices` starts.
+    first_slice: usize,
+    tokens: Range<usize>,
+    blocks: Range<usize>,
+}
+
+impl Stored<'_> {
+    /// The slice of a block, and which of its tokens are needed.
+    fn at(&self, block: usize) -> (&[u8], Range<usize>) {
+        let slice = self.slices[block - self.first_slice];
+        (slice, in_block(&self.tokens, block))
+    }
+}
+
 impl Call<'_> {
     /// Attends the queries of one tile that read KV head `kv_head`.
     fn attend<M: BlockMath>(&self, tile: RowTile, kv_head: usize, scratch: &mut Scratch) {
@@ -227,27 +244,15 @@ impl Call<'_> {
             .collect();
         let mut seen = vec![0..0; n];
         let mut factors = vec![0.0; n];
-        let first = tokens.iter().map(|tokens| tokens.start).min().unwrap_or(0);
-        let end = tokens.iter().map(|tokens| tokens.end).max().unwrap_or(0);
-        let slices = self.seqs[rows[0].seq];
-        let here = self.first_slice..self.first_slice + slices.len();
-        let blocks = (first / KV_TOKENS).max(here.start)..end.div_ceil(KV_TOKENS).min(here.end);
-        let ahead = |block: usize, which: usize, head: usize| {
-            if self.prefetches && block < blocks.end && head < kv.kv_heads() {
-                let slice = slices[block - self.first_slice];
-                let tokens = in_block(&(first..end), block);
-                M::prefetch(kv.tokens(kv.head(slice, which, head), &tokens));
-            }
-        };
-        for block in blocks.clone() {
-            let slice = slices[block - self.first_slice];
-            let needed = in_block(&(first..end), block);
+        let stored = self.stored(rows[0].seq, &tokens);
+        for block in stored.blocks.clone() {
+            let (slice, needed) = stored.at(block);
             for (seen, tokens) in seen.iter_mut().zip(&tokens) {
                 *seen = in_block(tokens, block);
             }
             // Values come while scores are computed, and the next keys while values are weighed:
             // behind the last those of the head that this thread takes next, as a rule.
-            ahead(block, 1, kv_head);
+            self.prefetch::<M>(&stored, block, 1, kv_head);
             // SAFETY: `Kernels::new` checked the flags of the instruction set behind `M`.
             unsafe {
                 M::decode(kv, kv.head(slice, 0, kv_head), needed.clone(), pad, k);
@@ -255,10 +260,10 @@ impl Call<'_> {
                 for (i, s) in s.chunks_exact_mut(KV_TOKENS).take(n).enumerate() {
                     factors[i] = M::soften(s, &seen[i], self.shape.scale, &mut state[i]);
                 }
-                if block + 1 < blocks.end {
-                    ahead(block + 1, 0, kv_head);
+                if block + 1 < stored.blocks.end {
+                    self.prefetch::<M>(&stored, block + 1, 0, kv_head);
                 } else {
-                    ahead(blocks.start, 0, kv_head + self.threads);
+                    self.prefetch::<M>(&stored, stored.blocks.start, 0, kv_head + self.threads);
                 }
                 M::decode(kv, kv.head(slice, 1, kv_head), needed, pad, v);
                 M::weigh(s, v, pad, &seen, &factors, acc);
@@ -266,6 +271,29 @@ impl Call<'_> {
         }
         for (i, acc) in acc.chunks_exact(pad).enumerate() {
             self.save(at(i), &acc[..dim], state[i]);
+        }
+    }
+
+    /// What queries that see `tokens` of sequence `seq` need of it.
+    fn stored(&self, seq: usize, tokens: &[Range<usize>]) -> Stored<'_> {
+        let first = tokens.iter().map(|tokens| tokens.start).min().unwrap_or(0);
+        let end = tokens.iter().map(|tokens| tokens.end).max().unwrap_or(0);
+        let slices = self.seqs[seq];
+        let here = self.first_slice..self.first_slice + slices.len();
+        Stored {
+            slices,
+            first_slice: self.first_slice,
+            tokens: first..end,
+            blocks: (first / KV_TOKENS).max(here.start)..end.div_ceil(KV_TOKENS).min(here.end),
+        }
+    }
+
+    /// Keys (`which` 0) or values (`which` 1) of a block and a head will be decoded soon.
+    fn prefetch<M: BlockMath>(&self, stored: &Stored<'_>, block: usize, which: usize, head: usize) {
+        let kv = &self.shape.kv;
+        if self.prefetches && head < kv.kv_heads() {
+            let (slice, tokens) = stored.at(block);
+            M::prefetch(kv.tokens(kv.head(slice, which, head), &tokens));
         }
     }
 

@@ -33,8 +33,8 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
-    /// Of a panel whose weights are `panel`, `distance` bytes on; `next` are those behind it, `None`
-    /// if unknown.
+    /// Of a panel whose weights are `panel`, `distance` bytes on; `next` are those behind it, if
+    /// they are known.
     pub(crate) fn new(distance: usize, panel: &[u8], next: Option<&[u8]>) -> Self {
         let end = panel.as_ptr_range().end.addr();
         let next = next.map_or(end, |next| next.as_ptr().addr());

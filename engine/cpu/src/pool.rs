@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 /// takes up to 15 us; a worker that has parked comes 60 us late, and waking it takes the caller 25.
 const SPIN: Duration = Duration::from_micros(20);
 
-/// The same for a worker that was never left longer for [`KEEN`] runs: between two tokens of a model
-/// in memory, whose next one is picked, pass 70 us. Where weights are waited for, they are
-/// milliseconds, and others can use the processor.
+/// The same for a worker that was never left longer for [`KEEN`] runs: 70 us pass between two
+/// tokens of a model in memory. Where weights are waited for, it is milliseconds, and others can
+/// use the processor.
 const SPIN_KEEN: Duration = Duration::from_micros(100);
 const KEEN: u32 = 16;
 

@@ -59,8 +59,8 @@ const UNPACKED_FLOATS: usize = 96 << 10;
 
 impl Plan {
     /// Of one of `together` matrices, whose panels alternate. Each is a stretch of memory of its
-    /// own, so they are longer than those that follow each other: half a megabyte of a matrix is 3 %
-    /// faster than 64 KiB, at 36 GB/s of a thread.
+    /// own, so they are longer than those that follow each other: half a megabyte of a matrix is
+    /// 3 % faster than 64 KiB, at 36 GB/s of a thread.
     fn new(class: Class, w: &Matrix<'_>, together: usize, (rows, threads): (usize, usize)) -> Self {
         let groups = w.cols().div_ceil(q8::GROUP);
         // unpacked: at most ten vectors per group and row, and four chains per row
