@@ -5,12 +5,14 @@ use crate::home::{Home, Homes};
 use larder_pool::clock::VirtualClock;
 use larder_pool::mover::{Mover, PathParts};
 use larder_pool::sim::{Link, MemoryFiles, SimDriver, SplitMix};
+use larder_pool::sys::lease::ReadLease;
 use larder_pool::sys::mapping::Mapping;
 use larder_pool::sys::space::Space;
-use larder_pool::table::block_table;
+use larder_pool::table::{block_table, home_slot};
 use larder_pool::units::{BytesPerSec, PathId};
 use proptest::prelude::*;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const LAYERS: usize = 3;
 const SLICE: u64 = 5000;
@@ -120,12 +122,35 @@ fn slices_that_leave_come_back_in_order() {
     assert!(bench.home.used_bytes() >= (BLOCKS as u64 - 2) * bench.layout.block_bytes());
     drop(sequence);
     assert_eq!(bench.space.used_bytes(), 0);
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while bench.home.used_bytes() > 0 {
         assert!(start.elapsed().as_secs() < 10, "what nobody needs is freed");
         std::thread::yield_now();
     }
     assert_eq!(bench.files.sealed_count(), 0);
+}
+
+#[test]
+fn what_a_failed_read_still_holds_is_waited_for() {
+    let bench = bench(LAYERS as u64 + 2);
+    let mut sequence = bench.sequence(LAYERS + 2, 2);
+    while sequence.len() < BLOCKS * SLICE_TOKENS {
+        step(&mut sequence, 4).expect("there is a home");
+    }
+    let blocks = (3..3 + BLOCKS * LAYERS).map(|block| BlockId::new(block as u32));
+    let table = bench.mover.table();
+    let held: Vec<ReadLease> = blocks
+        .filter_map(|id| table.pin(home_slot(id, 0)))
+        .collect();
+    assert!(!held.is_empty(), "slices have left");
+    let (start, long) = (Instant::now(), Duration::from_millis(20));
+    let later = std::thread::spawn(move || {
+        std::thread::sleep(long);
+        drop(held);
+    });
+    drop(sequence);
+    assert!(start.elapsed() >= long, "nothing is freed under them");
+    later.join().expect("it only waits");
 }
 
 #[test]
