@@ -277,8 +277,8 @@ impl Homes {
         assert!(asked.is_ok(), "only its sequence fills a block");
     }
 
-    /// Nobody reads the block any more. A write under way ends first, and what a read that has failed
-    /// still holds comes back.
+    /// Nobody reads the block any more. A write under way ends first, and what a read that has
+    /// failed still holds comes back.
     pub fn free(&self, block: BlockId) {
         for n in 0..self.list.len() {
             let slot = home_slot(block, n);

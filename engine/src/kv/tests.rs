@@ -144,13 +144,15 @@ fn what_a_failed_read_still_holds_is_waited_for() {
         .collect();
     assert!(!held.is_empty(), "slices have left");
     let (start, long) = (Instant::now(), Duration::from_millis(20));
+    let (never, late) = std::sync::mpsc::channel::<()>();
     let later = std::thread::spawn(move || {
-        std::thread::sleep(long);
+        let _ = late.recv_timeout(long);
         drop(held);
     });
     drop(sequence);
     assert!(start.elapsed() >= long, "nothing is freed under them");
     later.join().expect("it only waits");
+    drop(never);
 }
 
 #[test]
