@@ -49,6 +49,7 @@ mod probe;
 mod quantise;
 pub mod rope;
 
+mod shares;
 mod tiles;
 
 mod gate_up;

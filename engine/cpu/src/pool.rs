@@ -48,7 +48,7 @@ struct Job {
 /// On a cache line of its own: cores that do not share a cache need a quarter of a microsecond to
 /// take one from each other. Two lines, because they are fetched in pairs.
 #[repr(align(128))]
-struct Padded<T>(T);
+pub(crate) struct Padded<T>(pub(crate) T);
 
 impl<T> std::ops::Deref for Padded<T> {
     type Target = T;

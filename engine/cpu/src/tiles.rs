@@ -8,6 +8,8 @@ use crate::isa::Isa;
 use crate::kernels::{Class, Kernels};
 use crate::matrix::{Matrix, Rows};
 use crate::panel::{Ahead, DIRECT_ROWS_MAX, GEMM_N, GEMM_WORK, Panel, STEP_WORK};
+use crate::scratch::Scratch;
+use crate::shares::{Shares, Taken};
 #[cfg(target_arch = "x86_64")]
 use crate::{avx2, avx512};
 use crate::{portable, q8, reference};
@@ -30,7 +32,7 @@ pub(crate) struct Tile<'a, const N: usize> {
 struct Plan {
     /// Weight rows of a panel.
     wn: usize,
-    /// Weight rows that a task is a multiple of, as far as there are any.
+    /// Weight rows that a panel is a multiple of, as far as there are any.
     grain: usize,
     /// Activation rows of a panel.
     xn: usize,
@@ -38,22 +40,37 @@ struct Plan {
     work: usize,
 }
 
-/// Weight rows that one worker claims together.
+/// Weight rows that one worker multiplies together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Task {
+struct Strip {
     block: usize,
     first: usize,
     count: usize,
 }
 
-/// Bytes of weights that a task of a step reads: a long stretch of memory while much is left, at
-/// last little, so that no thread waits long for another. Every task begins with a wait, and with
-/// the walk to a huge page that another thread has read the rest of: where memory is fast (75 GB/s
-/// by two threads), tasks of 2 MiB are 7 to 9 % faster than of 512 KiB, which are 4 to 8 % faster
-/// than of 256 KiB.
-const STEP_TASK_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(16 << 20);
-/// Share of what is left that all threads claim at once.
-const STEP_TASK_SHARE: (usize, usize) = (2, 3);
+/// A row block, whose grains are units of work.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    /// The first of its grains, and how many it has.
+    unit0: usize,
+    units: usize,
+    rows: usize,
+    /// Bytes of a row of all its matrices.
+    row_bytes: usize,
+    plan: Plan,
+}
+
+/// What of the weights a thread multiplies at once.
+struct Part<'a> {
+    class: Class,
+    strip: Strip,
+    plan: Plan,
+    /// The weights that are read behind it, if they are known.
+    next: Option<&'a [u8]>,
+}
+
+/// Bytes of weights that a thread of a step takes at least: what another one waits for at the end.
+const STEP_GRAIN_BYTES: usize = 64 << 10;
 /// Floats of unpacked weights of a chunk: 384 KiB, which leave room in L2 for activations.
 const UNPACKED_FLOATS: usize = 96 << 10;
 
@@ -75,8 +92,8 @@ impl Plan {
             }
             Class::Chunk => (GEMM_N, 504, GEMM_WORK),
         };
-        let fair = w.rows().div_ceil(threads * 2).next_multiple_of(4);
-        let least = STEP_TASK_BYTES.start() * together / w.row_bytes();
+        let fair = w.rows().div_ceil(threads * 2).next_multiple_of(4).max(4);
+        let least = STEP_GRAIN_BYTES * together / w.row_bytes();
         let grain = match class {
             Class::Step => wn.min(least.next_multiple_of(4).max(4)),
             Class::Chunk => wn.min(fair),
@@ -92,6 +109,11 @@ impl Plan {
         }
     }
 
+    /// Grains of a panel.
+    fn grains(&self) -> usize {
+        self.wn / self.grain
+    }
+
     /// A plan that fits the types of two matrices.
     fn common(self, other: Self) -> Self {
         Self {
@@ -103,33 +125,72 @@ impl Plan {
     }
 }
 
-/// Cuts row blocks of (weight rows, bytes of a row, rows of a grain) into tasks, in order. Those of
-/// a step become shorter towards the end.
-fn tasks(class: Class, blocks: &[(usize, usize, usize)], threads: usize) -> Vec<Task> {
-    let mut left: usize = blocks.iter().map(|(rows, bytes, _)| rows * bytes).sum();
-    let (least, most) = STEP_TASK_BYTES.into_inner();
-    let mut tasks = Vec::new();
-    for (block, &(rows, bytes, grain)) in blocks.iter().enumerate() {
-        let mut first = 0;
-        while first < rows {
-            let wanted = match class {
-                Class::Step => {
-                    let (part, whole) = STEP_TASK_SHARE;
-                    (left * part / (whole * threads)).clamp(least, most) / bytes
-                }
-                Class::Chunk => grain,
-            };
-            let count = wanted.max(1).next_multiple_of(grain).min(rows - first);
-            tasks.push(Task {
+/// Ends of one stretch of units for each thread, equal in bytes.
+fn ends(blocks: &[Block], threads: usize) -> impl Iterator<Item = usize> {
+    let bytes = |block: &Block| block.units * block.plan.grain * block.row_bytes;
+    let total: usize = blocks.iter().map(bytes).sum();
+    (1..=threads).map(move |thread| {
+        let mut left = total * thread / threads;
+        let mut end = 0;
+        for block in blocks {
+            let units = left / (block.plan.grain * block.row_bytes).max(1);
+            end = block.unit0 + units.min(block.units);
+            if units < block.units {
+                break;
+            }
+            left -= bytes(block);
+        }
+        end
+    })
+}
+
+/// The panels that one thread multiplies: its stretch, and what it takes from others.
+struct Panels<'a> {
+    blocks: &'a [Block],
+    shares: &'a Shares,
+    mine: usize,
+    taken: Taken,
+}
+
+impl Panels<'_> {
+    /// The row block of a unit, and the weight row that the unit begins at.
+    fn place(&self, unit: usize) -> (usize, usize) {
+        let block = self.blocks.partition_point(|block| block.unit0 <= unit) - 1;
+        let first = (unit - self.blocks[block].unit0) * self.blocks[block].plan.grain;
+        (block, first)
+    }
+}
+
+impl Iterator for Panels<'_> {
+    /// A panel, and the block and row behind it, if it is known to come next.
+    type Item = (Strip, Option<(usize, usize)>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.taken.units.is_empty() {
+            self.taken = self.shares.take(self.mine)?;
+        }
+        let Taken { units, goes_on } = self.taken.clone();
+        let (block, first) = self.place(units.start);
+        let Block {
+            unit0,
+            units: all,
+            rows,
+            plan,
+            ..
+        } = self.blocks[block];
+        let end = units.end.min(unit0 + all).min(units.start + plan.grains());
+        let count = ((end - units.start) * plan.grain).min(rows - first);
+        let behind = (end < units.end || goes_on).then(|| self.place(end));
+        self.taken.units.start = end;
+        Some((
+            Strip {
                 block,
                 first,
                 count,
-            });
-            first += count;
-            left -= count * bytes;
-        }
+            },
+            behind,
+        ))
     }
-    tasks
 }
 
 impl Kernels {
@@ -153,77 +214,97 @@ impl Kernels {
             let plans = ws.iter().map(|w| Plan::new(class, w, N, (x.rows, threads)));
             plans.reduce(Plan::common).expect("at least one matrix")
         };
-        let plans: Vec<Plan> = blocks.iter().map(plan).collect();
-        let sizes = blocks.iter().zip(&plans).map(|(ws, plan)| {
-            let bytes = ws.iter().map(|w| w.row_bytes()).sum();
-            (ws[0].rows(), bytes, plan.grain)
-        });
-        let sizes: Vec<(usize, usize, usize)> = sizes.collect();
-        let tasks = tasks(class, &sizes, threads);
+        let mut unit0 = 0;
+        let cut = |ws: &[&Matrix<'_>; N]| {
+            let (plan, rows) = (plan(ws), ws[0].rows());
+            let units = rows.div_ceil(plan.grain);
+            unit0 += units;
+            Block {
+                unit0: unit0 - units,
+                units,
+                rows,
+                row_bytes: ws.iter().map(|w| w.row_bytes()).sum(),
+                plan,
+            }
+        };
+        let cuts: Vec<Block> = blocks.iter().map(cut).collect();
+        let shares = Shares::new(ends(&cuts, threads));
         let start = Instant::now();
-        self.pool.run(tasks.len(), |index, worker| {
-            let task = tasks[index];
-            let (ws, plan) = (blocks[task.block], plans[task.block]);
-            self.task(class, task, (ws, plan), x, worker, &emit);
+        self.pool.run(threads, |mine, worker| {
+            let mut scratch = self.scratch(worker);
+            let panels = Panels {
+                blocks: &cuts,
+                shares: &shares,
+                mine,
+                taken: Taken::default(),
+            };
+            for (strip, behind) in panels {
+                let ws = blocks[strip.block];
+                let next = behind.map(|(block, row)| blocks[block][0].row(row));
+                let part = Part {
+                    class,
+                    strip,
+                    plan: cuts[strip.block].plan,
+                    next,
+                };
+                self.part(&part, ws, x, &mut scratch, &emit);
+            }
         });
         if class == Class::Step {
-            let bytes = sizes.iter().map(|(rows, bytes, _)| rows * bytes).sum();
+            let bytes = cuts.iter().map(|block| block.rows * block.row_bytes).sum();
             self.pace.note(bytes, threads, start.elapsed());
         }
     }
 
-    /// The panels of one task.
-    fn task<const N: usize>(
+    /// The panels of one strip, of all matrices and activation rows.
+    fn part<const N: usize>(
         &self,
-        class: Class,
-        task: Task,
-        (ws, plan): ([&Matrix<'_>; N], Plan),
+        part: &Part<'_>,
+        ws: [&Matrix<'_>; N],
         x: &Rows<'_>,
-        worker: usize,
+        scratch: &mut Scratch,
         emit: &impl Fn(&Tile<'_, N>),
     ) {
+        let Part {
+            class,
+            strip,
+            plan,
+            next,
+        } = *part;
         let ahead = self.pace.ahead();
-        let mut scratch = self.scratch(worker);
         let tile_floats = (plan.wn * plan.xn).next_multiple_of(16);
         let floats = scratch.floats(N * tile_floats + plan.work);
         let (tiles, work) = floats.split_at_mut(N * tile_floats);
-        let end = task.first + task.count;
-        for w0 in (task.first..end).step_by(plan.wn) {
-            let wn = plan.wn.min(end - w0);
-            for x0 in (0..x.rows).step_by(plan.xn) {
-                let xn = plan.xn.min(x.rows - x0);
-                for (n, tile) in tiles.chunks_exact_mut(tile_floats).enumerate() {
-                    let w = ws[n];
-                    // The same rows of the next matrix, or the next rows of the first.
-                    let next = match ws.get(n + 1) {
-                        Some(next) => Some(next.row(w0)),
-                        None if w0 + wn < end => Some(ws[0].row(w0 + wn)),
-                        None => None,
-                    };
-                    let bytes = &w.bytes()[w0 * w.row_bytes()..][..wn * w.row_bytes()];
-                    let panel = Panel {
-                        class,
-                        w,
-                        w0,
-                        wn,
-                        x,
-                        x0,
-                        xn,
-                        prefetches: self.prefetches,
-                        ahead: Ahead::new(ahead, bytes, next),
-                    };
-                    run_panel(self.isa, &panel, &mut tile[..xn * wn], work);
-                }
-                let dots = std::array::from_fn(|n| &tiles[n * tile_floats..][..xn * wn]);
-                emit(&Tile {
-                    block: task.block,
-                    row0: x0,
-                    rows: xn,
-                    col0: w0,
-                    cols: wn,
-                    dots,
-                });
+        let (w0, wn) = (strip.first, strip.count);
+        for x0 in (0..x.rows).step_by(plan.xn) {
+            let xn = plan.xn.min(x.rows - x0);
+            for (n, tile) in tiles.chunks_exact_mut(tile_floats).enumerate() {
+                let w = ws[n];
+                // The same rows of the next matrix, or what comes behind all.
+                let next = ws.get(n + 1).map(|w| w.row(w0)).or(next);
+                let bytes = &w.bytes()[w0 * w.row_bytes()..][..wn * w.row_bytes()];
+                let panel = Panel {
+                    class,
+                    w,
+                    w0,
+                    wn,
+                    x,
+                    x0,
+                    xn,
+                    prefetches: self.prefetches,
+                    ahead: Ahead::new(ahead, bytes, next),
+                };
+                run_panel(self.isa, &panel, &mut tile[..xn * wn], work);
             }
+            let dots = std::array::from_fn(|n| &tiles[n * tile_floats..][..xn * wn]);
+            emit(&Tile {
+                block: strip.block,
+                row0: x0,
+                rows: xn,
+                col0: w0,
+                cols: wn,
+                dots,
+            });
         }
     }
 
@@ -286,30 +367,78 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tasks_cover_every_row_once_and_end_short() {
-        let blocks = [
-            (2500, 2176, 28),
-            (0, 2176, 28),
-            (7, 8704, 4),
-            (2048, 8704, 8),
-        ];
+    fn panels_cover_every_row_once() {
         for class in [Class::Step, Class::Chunk] {
             for threads in [1, 2, 7] {
-                let tasks = tasks(class, &blocks, threads);
-                for (block, &(rows, ..)) in blocks.iter().enumerate() {
-                    let mine = tasks.iter().filter(|task| task.block == block);
-                    let end = mine.fold(0, |end, task| {
-                        assert!(task.first == end && task.count > 0);
-                        end + task.count
-                    });
-                    assert_eq!(end, rows, "{class:?}");
+                let plan = |wn, grain| Plan {
+                    wn,
+                    grain,
+                    xn: 1,
+                    work: 0,
+                };
+                let mut unit0 = 0;
+                let block = |(rows, row_bytes, plan): (usize, usize, Plan)| {
+                    let units = rows.div_ceil(plan.grain);
+                    unit0 += units;
+                    Block {
+                        unit0: unit0 - units,
+                        units,
+                        rows,
+                        row_bytes,
+                        plan,
+                    }
+                };
+                let blocks = [
+                    (2500, 2176, plan(28, 28)),
+                    (0, 2176, plan(28, 28)),
+                    (7, 8704, plan(32, 4)),
+                    (2048, 8704, plan(64, 8)),
+                ];
+                let blocks: Vec<Block> = blocks.into_iter().map(block).collect();
+                let shares = Shares::new(ends(&blocks, threads));
+                let mut seen: Vec<Vec<u32>> =
+                    blocks.iter().map(|block| vec![0; block.rows]).collect();
+                for mine in 0..threads {
+                    let panels = Panels {
+                        blocks: &blocks,
+                        shares: &shares,
+                        mine,
+                        taken: Taken::default(),
+                    };
+                    for (strip, _) in panels {
+                        assert!(strip.count <= blocks[strip.block].plan.wn, "{class:?}");
+                        for row in &mut seen[strip.block][strip.first..][..strip.count] {
+                            *row += 1;
+                        }
+                    }
                 }
-                let bytes = |task: &Task| task.count * blocks[task.block].1;
-                let last = tasks.last().map(bytes);
-                assert!(last <= Some(STEP_TASK_BYTES.start() + 8 * 8704));
-                let longest = tasks.iter().map(bytes).max();
-                assert!(longest <= Some(STEP_TASK_BYTES.end() + 28 * 2176));
+                assert!(seen.into_iter().flatten().all(|times| times == 1));
             }
         }
+    }
+
+    #[test]
+    fn stretches_have_equal_bytes() {
+        let plan = Plan {
+            wn: 4,
+            grain: 4,
+            xn: 1,
+            work: 0,
+        };
+        let block = |unit0, units, row_bytes| Block {
+            unit0,
+            units,
+            rows: units * 4,
+            row_bytes,
+            plan,
+        };
+        let blocks = [
+            block(0, 100, 1000),
+            block(100, 50, 2000),
+            block(150, 100, 1000),
+        ];
+        assert_eq!(ends(&blocks, 3).collect::<Vec<_>>(), [100, 150, 250]);
+        assert_eq!(ends(&blocks, 2).collect::<Vec<_>>(), [125, 250]);
+        assert_eq!(ends(&blocks[..0], 2).collect::<Vec<_>>(), [0, 0]);
     }
 }

@@ -4,9 +4,10 @@
 //! shared host changes its speed from one millisecond to the next. A process that has done nothing
 //! yet reads a fifth slower in its first tens of milliseconds.
 //!
-//! Passes read one set of blocks after the other, as steps do: of 256 MiB that are read again and
-//! again, a last-level cache of 32 MiB keeps a part, and the limit would be 7 % more than memory
-//! gives.
+//! Passes read one set of blocks after the other, as steps do, and all of them before the first
+//! again: of 256 MiB that are read again and again, a last-level cache of 32 MiB keeps a part, and
+//! the limit would be 7 % more than memory gives; of 512 MiB, where two such caches are, 4 % more
+//! than of all.
 
 use crate::session::Session;
 use larder_pool::sys::lease::ReadLease;
@@ -136,18 +137,53 @@ impl Session {
                 found.push((lease, kept.spec.data_bytes()));
             }
         }
-        // Shorter passes would find shorter peaks.
-        let pass = (bytes / 2).clamp(PASS_LEAST, PASS_MOST);
-        let (mut sets, mut set, mut held) = (Vec::new(), Vec::new(), 0);
-        for (lease, bytes) in found {
-            set.push(lease);
-            held += bytes;
-            if held >= pass {
-                sets.push(std::mem::take(&mut set));
-                held = 0;
-            }
+        let sizes: Vec<u64> = found.iter().map(|(_, bytes)| *bytes).collect();
+        let mut found = found.into_iter().map(|(lease, _)| lease);
+        let mut sets = Vec::new();
+        for count in passes(&sizes) {
+            sets.push(found.by_ref().take(count).collect());
         }
-        // The rest is less than a pass.
         (!sets.is_empty()).then_some(sets)
+    }
+}
+
+/// Cuts blocks of `sizes` into passes of about as many bytes each: how many blocks each has. None
+/// if they are too few for one. Shorter passes would find shorter peaks.
+fn passes(sizes: &[u64]) -> Vec<usize> {
+    let total: u64 = sizes.iter().sum();
+    let count = total.div_ceil(PASS_MOST).max(2).min(total / PASS_LEAST);
+    let (mut counts, mut bytes, mut begun) = (Vec::new(), 0, 0);
+    for (i, size) in sizes.iter().enumerate() {
+        bytes += size;
+        let passes = counts.len() as u64;
+        if passes < count && bytes * count >= total * (passes + 1) {
+            counts.push(i + 1 - begun);
+            begun = i + 1;
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_are_alike_and_have_all_blocks() {
+        const MIB: u64 = 1 << 20;
+        assert!(passes(&[]).is_empty());
+        assert!(passes(&[PASS_LEAST - 1]).is_empty());
+        assert_eq!(passes(&[PASS_LEAST]), [1]);
+        assert_eq!(passes(&[16 * MIB; 4]), [2, 2]);
+        for (blocks, size, count) in [(174, 4 * MIB, 3), (33, 31 * MIB, 4), (3, 300 * MIB, 3)] {
+            let passes = passes(&vec![size; blocks]);
+            assert_eq!(
+                (passes.len(), passes.iter().sum::<usize>()),
+                (count, blocks)
+            );
+            let (least, most) = (passes.iter().min(), passes.iter().max());
+            let most_more = most.zip(least).map(|(most, least)| most - least);
+            assert!(most_more <= Some(1), "{passes:?}");
+        }
     }
 }
