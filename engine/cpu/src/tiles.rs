@@ -125,6 +125,23 @@ impl Plan {
     }
 }
 
+/// Row blocks of (weight rows, bytes of a row of all matrices, plan) that follow each other.
+fn cut(blocks: impl Iterator<Item = (usize, usize, Plan)>) -> Vec<Block> {
+    let mut end = 0;
+    let block = |(rows, row_bytes, plan): (usize, usize, Plan)| {
+        let (unit0, units) = (end, rows.div_ceil(plan.grain));
+        end += units;
+        Block {
+            unit0,
+            units,
+            rows,
+            row_bytes,
+            plan,
+        }
+    };
+    blocks.map(block).collect()
+}
+
 /// Ends of one stretch of units for each thread, equal in bytes.
 fn ends(blocks: &[Block], threads: usize) -> impl Iterator<Item = usize> {
     let bytes = |block: &Block| block.units * block.plan.grain * block.row_bytes;
@@ -152,7 +169,16 @@ struct Panels<'a> {
     taken: Taken,
 }
 
-impl Panels<'_> {
+impl<'a> Panels<'a> {
+    fn new(blocks: &'a [Block], shares: &'a Shares, mine: usize) -> Self {
+        Self {
+            blocks,
+            shares,
+            mine,
+            taken: Taken::default(),
+        }
+    }
+
     /// The row block of a unit, and the weight row that the unit begins at.
     fn place(&self, unit: usize) -> (usize, usize) {
         let block = self.blocks.partition_point(|block| block.unit0 <= unit) - 1;
@@ -214,31 +240,15 @@ impl Kernels {
             let plans = ws.iter().map(|w| Plan::new(class, w, N, (x.rows, threads)));
             plans.reduce(Plan::common).expect("at least one matrix")
         };
-        let mut unit0 = 0;
-        let cut = |ws: &[&Matrix<'_>; N]| {
-            let (plan, rows) = (plan(ws), ws[0].rows());
-            let units = rows.div_ceil(plan.grain);
-            unit0 += units;
-            Block {
-                unit0: unit0 - units,
-                units,
-                rows,
-                row_bytes: ws.iter().map(|w| w.row_bytes()).sum(),
-                plan,
-            }
-        };
-        let cuts: Vec<Block> = blocks.iter().map(cut).collect();
+        let cuts = cut(blocks.iter().map(|ws| {
+            let row_bytes = ws.iter().map(|w| w.row_bytes()).sum();
+            (ws[0].rows(), row_bytes, plan(ws))
+        }));
         let shares = Shares::new(ends(&cuts, threads));
         let start = Instant::now();
         self.pool.run(threads, |mine, worker| {
             let mut scratch = self.scratch(worker);
-            let panels = Panels {
-                blocks: &cuts,
-                shares: &shares,
-                mine,
-                taken: Taken::default(),
-            };
-            for (strip, behind) in panels {
+            for (strip, behind) in Panels::new(&cuts, &shares, mine) {
                 let ws = blocks[strip.block];
                 let next = behind.map(|(block, row)| blocks[block][0].row(row));
                 let part = Part {
@@ -376,36 +386,18 @@ mod tests {
                     xn: 1,
                     work: 0,
                 };
-                let mut unit0 = 0;
-                let block = |(rows, row_bytes, plan): (usize, usize, Plan)| {
-                    let units = rows.div_ceil(plan.grain);
-                    unit0 += units;
-                    Block {
-                        unit0: unit0 - units,
-                        units,
-                        rows,
-                        row_bytes,
-                        plan,
-                    }
-                };
                 let blocks = [
                     (2500, 2176, plan(28, 28)),
                     (0, 2176, plan(28, 28)),
                     (7, 8704, plan(32, 4)),
                     (2048, 8704, plan(64, 8)),
                 ];
-                let blocks: Vec<Block> = blocks.into_iter().map(block).collect();
+                let blocks = cut(blocks.into_iter());
                 let shares = Shares::new(ends(&blocks, threads));
                 let mut seen: Vec<Vec<u32>> =
                     blocks.iter().map(|block| vec![0; block.rows]).collect();
                 for mine in 0..threads {
-                    let panels = Panels {
-                        blocks: &blocks,
-                        shares: &shares,
-                        mine,
-                        taken: Taken::default(),
-                    };
-                    for (strip, _) in panels {
+                    for (strip, _) in Panels::new(&blocks, &shares, mine) {
                         assert!(strip.count <= blocks[strip.block].plan.wn, "{class:?}");
                         for row in &mut seen[strip.block][strip.first..][..strip.count] {
                             *row += 1;
@@ -425,18 +417,8 @@ mod tests {
             xn: 1,
             work: 0,
         };
-        let block = |unit0, units, row_bytes| Block {
-            unit0,
-            units,
-            rows: units * 4,
-            row_bytes,
-            plan,
-        };
-        let blocks = [
-            block(0, 100, 1000),
-            block(100, 50, 2000),
-            block(150, 100, 1000),
-        ];
+        let blocks = [(400, 1000, plan), (200, 2000, plan), (400, 1000, plan)];
+        let blocks = cut(blocks.into_iter());
         assert_eq!(ends(&blocks, 3).collect::<Vec<_>>(), [100, 150, 250]);
         assert_eq!(ends(&blocks, 2).collect::<Vec<_>>(), [125, 250]);
         assert_eq!(ends(&blocks[..0], 2).collect::<Vec<_>>(), [0, 0]);
