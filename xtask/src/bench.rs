@@ -39,6 +39,15 @@ const SOME: &str = "1GiB";
 const PACKED: &str = "packed";
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let has = |case: &Case, name: &String| case.name.contains(name.as_str());
+    if let Some(name) = args
+        .names
+        .iter()
+        .find(|name| !CASES.iter().any(|case| has(case, name)))
+    {
+        let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+        anyhow::bail!("no case is named {name:?}; there are: {}", names.join("; "));
+    }
     let start = Instant::now();
     let root = checkout::root()?;
     let bench = Bench {
@@ -48,13 +57,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             None => checkout::target(&root).join("bench"),
         },
     };
-    let is_wanted = |case: &&Case| {
-        args.names.is_empty()
-            || args
-                .names
-                .iter()
-                .any(|name| case.name.contains(name.as_str()))
-    };
+    let is_wanted =
+        |case: &&Case| args.names.is_empty() || args.names.iter().any(|name| has(case, name));
     println!(
         "| case | tok/s | of plan | bound tok/s | of bound | goal | link busy | link | valid, void |"
     );
