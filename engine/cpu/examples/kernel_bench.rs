@@ -268,6 +268,53 @@ fn attention(kernels: &Kernels, ty: KvType, count: usize) {
     );
 }
 
+/// One step of a long text: KV of many layers, in slices as an engine keeps them, from memory.
+fn long_attention(kernels: &Kernels, buffer: &Buffer, ty: KvType) {
+    const LAYERS: usize = 16;
+    for dim in [64, 128] {
+        let kv = KvShape::new(8, dim, ty).expect("valid");
+        let bytes = buffer.bytes(BUFFER);
+        let slices: Vec<&[u8]> = bytes.chunks_exact(kv.slice_bytes()).collect();
+        let of_layer = |layer| -> Vec<&[u8]> {
+            let own = slices.iter().skip(layer).step_by(LAYERS);
+            own.copied().take(slices.len() / LAYERS).collect()
+        };
+        let layers: Vec<Vec<&[u8]>> = (0..LAYERS).map(of_layer).collect();
+        let position = layers[0].len() * KV_TOKENS - 1;
+        let shape = AttnShape {
+            heads: 32,
+            kv,
+            scale: 0.1,
+            window: None,
+            sinks: None,
+        };
+        let q = wave(32 * dim);
+        let mut out = vec![0.0; q.len()];
+        let (mut probes, mut times) = (Samples::default(), Samples::default());
+        for _ in 0..9 {
+            probes.add(|| {
+                std::hint::black_box(kernels.read_probe(&[bytes]));
+            });
+            times.add(|| {
+                for layer in &layers {
+                    let rows = [AttnRow { seq: 0, position }];
+                    kernels.attention(Class::Step, &shape, &rows, &q, &[layer], &mut out);
+                }
+            });
+        }
+        let ((probe, _), (time, _)) = (probes.medians(), times.medians());
+        println!(
+            "attn  {:5} head of {dim:3}, {:5} tokens from memory {:6.2} GB/s  probe {:6.2} GB/s  \
+             share {:.3}",
+            ty.name(),
+            position + 1,
+            bytes.len() as f64 / time / 1e9,
+            bytes.len() as f64 / probe / 1e9,
+            probe / time
+        );
+    }
+}
+
 fn main() {
     let mut args = std::env::args().skip(1);
     let threads = args.next().and_then(|arg| arg.parse().ok()).unwrap_or(2);
@@ -303,6 +350,7 @@ fn main() {
             for count in [1, 4, 128] {
                 attention(&kernels, ty, count);
             }
+            long_attention(&kernels, &buffer, ty);
         }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! Source: Milakov and Gimelshein, Online normalizer calculation for softmax, 2018.
 
-use crate::attention::{AttnRow, AttnShape, BlockMath, Segment, Softmax, first_seen};
+use crate::attention::{AttnRow, AttnShape, Block, BlockMath, Segment, Softmax, first_seen};
 #[cfg(target_arch = "x86_64")]
 use crate::avx512;
 use crate::isa::Isa;
@@ -200,9 +200,9 @@ struct Stored<'a> {
     blocks: Range<usize>,
 }
 
-impl Stored<'_> {
+impl<'a> Stored<'a> {
     /// The slice of a block, and which of its tokens are needed.
-    fn at(&self, block: usize) -> (&[u8], Range<usize>) {
+    fn at(&self, block: usize) -> (&'a [u8], Range<usize>) {
         let slice = self.slices[block - self.first_slice];
         (slice, in_block(&self.tokens, block))
     }
@@ -216,9 +216,8 @@ impl Call<'_> {
         let pad = dim.next_multiple_of(16);
         let group = self.shape.heads / kv.kv_heads();
         let n = tile.count * group;
-        let floats = scratch.floats((2 * KV_TOKENS + 2 * n) * pad + n * KV_TOKENS);
-        let (k, floats) = floats.split_at_mut(KV_TOKENS * pad);
-        let (v, floats) = floats.split_at_mut(KV_TOKENS * pad);
+        let floats = scratch.floats((KV_TOKENS + 2 * n) * pad + n * KV_TOKENS);
+        let (room, floats) = floats.split_at_mut(KV_TOKENS * pad);
         let (q, floats) = floats.split_at_mut(n * pad);
         let (acc, s) = floats.split_at_mut(n * pad);
         let rows = &self.rows[tile.first..][..tile.count];
@@ -250,23 +249,27 @@ impl Call<'_> {
             for (seen, tokens) in seen.iter_mut().zip(&tokens) {
                 *seen = in_block(tokens, block);
             }
-            // Values come while scores are computed, and the next keys while values are weighed:
-            // behind the last those of the head that this thread takes next, as a rule.
-            self.prefetch::<M>(&stored, block, 1, kv_head);
+            // What the next block needs comes while this one is computed: behind the last that of
+            // the head which this thread takes next, as a rule.
+            let next = if block + 1 < stored.blocks.end {
+                (block + 1, kv_head)
+            } else {
+                (stored.blocks.start, kv_head + self.threads)
+            };
+            let part = |which| Block {
+                kv,
+                bytes: kv.head(slice, which, kv_head),
+                needed: needed.clone(),
+                seen: &seen,
+                ahead: self.ahead(&stored, next, which),
+            };
             // SAFETY: `Kernels::new` checked the flags of the instruction set behind `M`.
             unsafe {
-                M::decode(kv, kv.head(slice, 0, kv_head), needed.clone(), pad, k);
-                M::scores(q, k, pad, &seen, s);
+                M::scores(&part(0), q, room, s);
                 for (i, s) in s.chunks_exact_mut(KV_TOKENS).take(n).enumerate() {
                     factors[i] = M::soften(s, &seen[i], self.shape.scale, &mut state[i]);
                 }
-                if block + 1 < stored.blocks.end {
-                    self.prefetch::<M>(&stored, block + 1, 0, kv_head);
-                } else {
-                    self.prefetch::<M>(&stored, stored.blocks.start, 0, kv_head + self.threads);
-                }
-                M::decode(kv, kv.head(slice, 1, kv_head), needed, pad, v);
-                M::weigh(s, v, pad, &seen, &factors, acc);
+                M::weigh(&part(1), s, &factors, room, acc);
             }
         }
         for (i, acc) in acc.chunks_exact(pad).enumerate() {
@@ -288,13 +291,19 @@ impl Call<'_> {
         }
     }
 
-    /// Keys (`which` 0) or values (`which` 1) of a block and a head will be decoded soon.
-    fn prefetch<M: BlockMath>(&self, stored: &Stored<'_>, block: usize, which: usize, head: usize) {
+    /// Keys (`which` 0) or values (`which` 1) of a block and a head, if they are to be prefetched.
+    fn ahead<'a>(
+        &self,
+        stored: &Stored<'a>,
+        (block, head): (usize, usize),
+        which: usize,
+    ) -> &'a [u8] {
         let kv = &self.shape.kv;
-        if self.prefetches && head < kv.kv_heads() {
-            let (slice, tokens) = stored.at(block);
-            M::prefetch(kv.tokens(kv.head(slice, which, head), &tokens));
+        if !self.prefetches || head >= kv.kv_heads() {
+            return &[];
         }
+        let (slice, tokens) = stored.at(block);
+        kv.tokens(kv.head(slice, which, head), &tokens)
     }
 
     /// Gives the output of the query at element `at`, or its sums if more segments come.

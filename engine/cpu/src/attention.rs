@@ -54,33 +54,57 @@ pub(crate) struct Softmax {
     pub(crate) sum: f32,
 }
 
+/// Keys or values of one head in one 64-token block, and what some queries see of them.
+pub(crate) struct Block<'a> {
+    pub(crate) kv: &'a KvShape,
+    /// All 64 tokens as they are stored.
+    pub(crate) bytes: &'a [u8],
+    /// Tokens that a query sees.
+    pub(crate) needed: Range<usize>,
+    /// Tokens that each query sees, n of them.
+    pub(crate) seen: &'a [Range<usize>],
+    /// Stored bytes that are needed next: they may be prefetched meanwhile.
+    pub(crate) ahead: &'a [u8],
+}
+
+impl Block<'_> {
+    /// Elements of a row in work memory: those of a head and zeros up to a multiple of 16.
+    pub(crate) fn pad(&self) -> usize {
+        self.kv.head_dim().next_multiple_of(16)
+    }
+}
+
 /// The arithmetic of one 64-token block for `n` queries.
 ///
-/// Shapes: `q`, `acc` (n, pad); `k`, `v` (64, pad), where pad is head_dim rounded up to 16 and
-/// the padding is zero; `s` (n, 64); `seen` and `state` (n).
+/// Shapes: `q`, `acc` (n, pad); `k`, `v` and `room` (64, pad), where pad is head_dim rounded up to
+/// 16 and the padding is zero; `s` (n, 64); `factors` and `state` (n).
 pub(crate) trait BlockMath {
-    /// Converts stored tokens to float32 rows of `pad` elements.
+    /// Converts the tokens that are needed to float32 rows.
     ///
     /// # Safety
     /// The CPU has the flags of the instruction set.
-    unsafe fn decode(
-        kv: &KvShape,
-        bytes: &[u8],
-        tokens: Range<usize>,
-        pad: usize,
-        out: &mut [f32],
-    ) {
-        decode_rows(kv, bytes, tokens, pad, out, kv::decode);
+    unsafe fn decode(block: &Block<'_>, out: &mut [f32]) {
+        decode_rows(block, out, kv::decode);
     }
 
-    /// Stored tokens will be decoded soon.
-    fn prefetch(_bytes: &[u8]) {}
-
-    /// Sets `s[i][t]` to the dot product of query i and token t for every t in `seen[i]`.
+    /// Sets `s[i][t]` to the dot product of query i and key t for every t that it sees. `room` is
+    /// work memory.
     ///
     /// # Safety
     /// As `decode`.
-    unsafe fn scores(q: &[f32], k: &[f32], pad: usize, seen: &[Range<usize>], s: &mut [f32]);
+    unsafe fn scores(block: &Block<'_>, q: &[f32], room: &mut [f32], s: &mut [f32]) {
+        // SAFETY: the caller's.
+        unsafe {
+            Self::decode(block, room);
+            Self::decoded_scores(block, q, room, s);
+        }
+    }
+
+    /// The same with keys that were decoded.
+    ///
+    /// # Safety
+    /// As `decode`.
+    unsafe fn decoded_scores(block: &Block<'_>, q: &[f32], k: &[f32], s: &mut [f32]);
 
     /// Turns the scores in `seen` into weights, updates the state and returns the factor that
     /// the sums so far are multiplied with.
@@ -89,38 +113,54 @@ pub(crate) trait BlockMath {
     /// As `decode`.
     unsafe fn soften(s: &mut [f32], seen: &Range<usize>, scale: f32, state: &mut Softmax) -> f32;
 
-    /// Multiplies `acc[i]` by `factors[i]` and adds the weighted values of `seen[i]` in order.
+    /// Multiplies `acc[i]` by `factors[i]` and adds the weighted values that it sees in order.
+    /// `room` is work memory.
     ///
     /// # Safety
     /// As `decode`.
     unsafe fn weigh(
+        block: &Block<'_>,
         s: &[f32],
-        v: &[f32],
-        pad: usize,
-        seen: &[Range<usize>],
         factors: &[f32],
+        room: &mut [f32],
+        acc: &mut [f32],
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            Self::decode(block, room);
+            Self::weigh_decoded(block, s, factors, room, acc);
+        }
+    }
+
+    /// The same with values that were decoded.
+    ///
+    /// # Safety
+    /// As `decode`.
+    unsafe fn weigh_decoded(
+        block: &Block<'_>,
+        s: &[f32],
+        factors: &[f32],
+        v: &[f32],
         acc: &mut [f32],
     );
 }
 
-/// Converts the tokens of a block: all at once where none has padding.
+/// Converts the tokens of a block that are needed: all at once where none has padding.
 pub(crate) fn decode_rows(
-    kv: &KvShape,
-    bytes: &[u8],
-    tokens: Range<usize>,
-    pad: usize,
+    block: &Block<'_>,
     out: &mut [f32],
     decode: impl Fn(KvType, &[u8], &mut [f32]),
 ) {
+    let (kv, pad) = (block.kv, block.pad());
     let row_bytes = kv.row_bytes();
     if pad == kv.head_dim() {
-        let out = &mut out[tokens.start * pad..tokens.end * pad];
-        decode(kv.ty(), kv.tokens(bytes, &tokens), out);
+        let out = &mut out[block.needed.start * pad..block.needed.end * pad];
+        decode(kv.ty(), kv.tokens(block.bytes, &block.needed), out);
         return;
     }
-    for token in tokens {
+    for token in block.needed.clone() {
         let (row, padding) = out[token * pad..][..pad].split_at_mut(kv.head_dim());
-        decode(kv.ty(), &bytes[token * row_bytes..][..row_bytes], row);
+        decode(kv.ty(), &block.bytes[token * row_bytes..][..row_bytes], row);
         padding.fill(0.0);
     }
 }

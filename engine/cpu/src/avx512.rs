@@ -22,6 +22,10 @@ mod unpack;
 mod gemm_q8;
 mod step_q8;
 
+mod coming;
+
+mod stored;
+
 pub(crate) mod attention;
 
 use crate::kernels::Class;

@@ -1,9 +1,11 @@
 //! Attention of one 64-token block.
 
+use super::coming::Coming;
 use super::lanes::{self, first_lanes};
+use super::stored;
 use super::{F16, F32};
-use crate::attention::{BlockMath, Softmax, decode_rows};
-use crate::kv::{KV_TOKENS, KvShape, KvType};
+use crate::attention::{Block, BlockMath, Softmax, decode_rows};
+use crate::kv::{KV_TOKENS, KvType};
 use core::arch::x86_64::*;
 use std::ops::Range;
 
@@ -11,29 +13,31 @@ pub(crate) struct Math;
 
 impl BlockMath for Math {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn decode(
-        shape: &KvShape,
-        bytes: &[u8],
-        tokens: Range<usize>,
-        pad: usize,
-        out: &mut [f32],
-    ) {
-        decode_rows(shape, bytes, tokens, pad, out, |ty, bytes, out| match ty {
+    unsafe fn decode(block: &Block<'_>, out: &mut [f32]) {
+        decode_rows(block, out, |ty, bytes, out| match ty {
             KvType::F32 => floats::<F32>(bytes, out),
             KvType::F16 => floats::<F16>(bytes, out),
             KvType::Q8 => blocks(bytes, out),
         });
     }
 
-    fn prefetch(bytes: &[u8]) {
-        for line in bytes.chunks(64) {
-            // SAFETY: a prefetch of bytes that are there.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    unsafe fn scores(block: &Block<'_>, q: &[f32], room: &mut [f32], s: &mut [f32]) {
+        if stored::takes(block) {
+            return stored::scores(block, q, s);
+        }
+        // SAFETY: the caller's.
+        unsafe {
+            Self::decode(block, room);
+            Self::decoded_scores(block, q, room, s);
         }
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn scores(q: &[f32], k: &[f32], pad: usize, seen: &[Range<usize>], s: &mut [f32]) {
+    unsafe fn decoded_scores(block: &Block<'_>, q: &[f32], k: &[f32], s: &mut [f32]) {
+        let (pad, seen) = (block.pad(), block.seen);
+        let parts = seen.len().div_ceil(2) * KV_TOKENS / 8;
+        let mut coming = Coming::new(block.ahead, parts);
         for i in (0..seen.len() / 2 * 2).step_by(2) {
             let (q, s) = (
                 &q[i * pad..][..2 * pad],
@@ -42,12 +46,15 @@ impl BlockMath for Math {
             let start = seen[i].start.min(seen[i + 1].start);
             let end = seen[i].end.max(seen[i + 1].end);
             for first in (start / 8 * 8..end).step_by(8) {
+                coming.part();
                 scores8x2(q, &k[first * pad..][..8 * pad], s, first);
             }
         }
         if let Some(i) = seen.len().checked_sub(1).filter(|i| i % 2 == 0) {
             let (q, s) = (&q[i * pad..][..pad], &mut s[i * KV_TOKENS..][..KV_TOKENS]);
             for first in (seen[i].start / 16 * 16..seen[i].end).step_by(16) {
+                coming.part();
+                coming.part();
                 scores16(q, &k[first * pad..][..16 * pad], &mut s[first..][..16]);
             }
         }
@@ -92,13 +99,33 @@ impl BlockMath for Math {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     unsafe fn weigh(
+        block: &Block<'_>,
         s: &[f32],
-        v: &[f32],
-        pad: usize,
-        seen: &[Range<usize>],
         factors: &[f32],
+        room: &mut [f32],
         acc: &mut [f32],
     ) {
+        if stored::takes(block) {
+            return stored::weigh(block, s, factors, acc);
+        }
+        // SAFETY: the caller's.
+        unsafe {
+            Self::decode(block, room);
+            Self::weigh_decoded(block, s, factors, room, acc);
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    unsafe fn weigh_decoded(
+        block: &Block<'_>,
+        s: &[f32],
+        factors: &[f32],
+        v: &[f32],
+        acc: &mut [f32],
+    ) {
+        let (pad, seen) = (block.pad(), block.seen);
+        let parts = seen.len().div_ceil(2) * KV_TOKENS * pad.div_ceil(128);
+        let mut coming = Coming::new(block.ahead, parts);
         let mut i = 0;
         while i < seen.len() {
             let acc = &mut acc[i * pad..];
@@ -106,9 +133,9 @@ impl BlockMath for Math {
             let tokens = &seen[i];
             // queries that see the same tokens share the loads of the values
             i += if seen.get(i + 1) == Some(tokens) {
-                weigh_queries::<2>(s, v, pad, tokens, &factors[i..], acc)
+                weigh_queries::<2>(s, v, pad, tokens, &factors[i..], &mut coming, acc)
             } else {
-                weigh_queries::<1>(s, v, pad, tokens, &factors[i..], acc)
+                weigh_queries::<1>(s, v, pad, tokens, &factors[i..], &mut coming, acc)
             };
         }
     }
@@ -123,15 +150,16 @@ fn weigh_queries<const Q: usize>(
     pad: usize,
     seen: &Range<usize>,
     factors: &[f32],
+    coming: &mut Coming<'_>,
     acc: &mut [f32],
 ) -> usize {
     let mut at = 0;
     while at < pad {
         let (v, acc) = (&v[at..], &mut acc[at..]);
         at += match pad - at {
-            16..64 => weigh_some::<Q, 1>(s, v, pad, seen, factors, acc),
-            64..128 => weigh_some::<Q, 4>(s, v, pad, seen, factors, acc),
-            _ => weigh_some::<Q, 8>(s, v, pad, seen, factors, acc),
+            16..64 => weigh_some::<Q, 1>(s, v, pad, seen, factors, coming, acc),
+            64..128 => weigh_some::<Q, 4>(s, v, pad, seen, factors, coming, acc),
+            _ => weigh_some::<Q, 8>(s, v, pad, seen, factors, coming, acc),
         };
     }
     Q
@@ -250,6 +278,7 @@ fn weigh_some<const Q: usize, const N: usize>(
     pad: usize,
     seen: &Range<usize>,
     factors: &[f32],
+    coming: &mut Coming<'_>,
     acc: &mut [f32],
 ) -> usize {
     assert!(acc.len() >= (Q - 1) * pad + N * 16, "room for the sums");
@@ -268,6 +297,7 @@ fn weigh_some<const Q: usize, const N: usize>(
             }
         }
         for token in seen.clone() {
+            coming.part();
             let mut weights = [_mm512_setzero_ps(); Q];
             for i in 0..Q {
                 weights[i] = _mm512_set1_ps(s[i * KV_TOKENS + token]);

@@ -1,18 +1,19 @@
 //! Attention of one 64-token block in lanes.
 
 use super::lanes;
-use crate::attention::{BlockMath, Softmax};
+use crate::attention::{Block, BlockMath, Softmax};
 use crate::kv::KV_TOKENS;
 use std::ops::Range;
 
 pub(crate) struct Math;
 
 impl BlockMath for Math {
-    unsafe fn scores(q: &[f32], k: &[f32], pad: usize, seen: &[Range<usize>], s: &mut [f32]) {
+    unsafe fn decoded_scores(block: &Block<'_>, q: &[f32], k: &[f32], s: &mut [f32]) {
+        let pad = block.pad();
         for ((q, s), seen) in q
             .chunks_exact(pad)
             .zip(s.chunks_exact_mut(KV_TOKENS))
-            .zip(seen)
+            .zip(block.seen)
         {
             for token in seen.clone() {
                 s[token] = lanes::dot(q, &k[token * pad..][..pad]);
@@ -36,19 +37,19 @@ impl BlockMath for Math {
         factor
     }
 
-    unsafe fn weigh(
+    unsafe fn weigh_decoded(
+        block: &Block<'_>,
         s: &[f32],
-        v: &[f32],
-        pad: usize,
-        seen: &[Range<usize>],
         factors: &[f32],
+        v: &[f32],
         acc: &mut [f32],
     ) {
+        let pad = block.pad();
         for (i, acc) in acc.chunks_exact_mut(pad).enumerate() {
             for acc in acc.iter_mut() {
                 *acc *= factors[i];
             }
-            for token in seen[i].clone() {
+            for token in block.seen[i].clone() {
                 let weight = s[i * KV_TOKENS + token];
                 for (acc, v) in acc.iter_mut().zip(&v[token * pad..][..pad]) {
                     *acc += weight * v;

@@ -1,15 +1,16 @@
 //! Attention of one 64-token block from the definition of the online softmax, token by token.
 
-use crate::attention::{BlockMath, Softmax};
+use crate::attention::{Block, BlockMath, Softmax};
 use crate::kv::KV_TOKENS;
 use std::ops::Range;
 
 pub(crate) struct Math;
 
 impl BlockMath for Math {
-    unsafe fn scores(q: &[f32], k: &[f32], pad: usize, seen: &[Range<usize>], s: &mut [f32]) {
+    unsafe fn decoded_scores(block: &Block<'_>, q: &[f32], k: &[f32], s: &mut [f32]) {
+        let pad = block.pad();
         for (i, q) in q.chunks_exact(pad).enumerate() {
-            for token in seen[i].clone() {
+            for token in block.seen[i].clone() {
                 let k = &k[token * pad..][..pad];
                 let dot = q.iter().zip(k).fold(0.0, |sum, (q, k)| sum + q * k);
                 s[i * KV_TOKENS + token] = dot;
@@ -35,17 +36,17 @@ impl BlockMath for Math {
         factor
     }
 
-    unsafe fn weigh(
+    unsafe fn weigh_decoded(
+        block: &Block<'_>,
         s: &[f32],
-        v: &[f32],
-        pad: usize,
-        seen: &[Range<usize>],
         factors: &[f32],
+        v: &[f32],
         acc: &mut [f32],
     ) {
+        let pad = block.pad();
         for (i, acc) in acc.chunks_exact_mut(pad).enumerate() {
             for (element, acc) in acc.iter_mut().enumerate() {
-                let values = seen[i]
+                let values = block.seen[i]
                     .clone()
                     .map(|token| s[i * KV_TOKENS + token] * v[token * pad + element]);
                 *acc = values.fold(*acc * factors[i], |sum, value| sum + value);

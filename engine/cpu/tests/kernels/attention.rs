@@ -20,14 +20,16 @@ fn views(slices: &[Vec<u8>]) -> Vec<&[u8]> {
     slices.iter().map(Vec::as_slice).collect()
 }
 
-/// Shapes worth testing: MHA, GQA, odd heads.
-const SHAPES: [(usize, usize, usize, KvType); 6] = [
+/// Shapes worth testing: MHA, GQA, odd heads, all sizes of a group of queries.
+const SHAPES: [(usize, usize, usize, KvType); 8] = [
     (2, 2, 8, KvType::F32),
     (4, 2, 64, KvType::F16),
     (6, 2, 80, KvType::F16),
     (4, 1, 128, KvType::F16),
     (8, 2, 64, KvType::Q8),
     (2, 1, 256, KvType::F32),
+    (7, 1, 64, KvType::F16),
+    (8, 1, 128, KvType::Q8),
 ];
 
 #[test]
@@ -82,7 +84,7 @@ fn every_isa_agrees_with_the_naive_softmax() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 12,
+        cases: 64,
         failure_persistence: None,
         ..Default::default()
     })]
