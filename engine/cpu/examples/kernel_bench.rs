@@ -229,6 +229,16 @@ fn chunk(kernels: &Kernels, buffer: &mut Buffer, ty: WeightType) {
     }
 }
 
+fn attention_shape(kv: KvShape) -> AttnShape<'static> {
+    AttnShape {
+        heads: 32,
+        kv,
+        scale: 0.1,
+        window: None,
+        sinks: None,
+    }
+}
+
 fn attention(kernels: &Kernels, ty: KvType, count: usize) {
     let kv = KvShape::new(8, 128, ty).expect("valid");
     let tokens = 4096;
@@ -236,13 +246,7 @@ fn attention(kernels: &Kernels, ty: KvType, count: usize) {
         .map(|_| vec![0; kv.slice_bytes()])
         .collect();
     let seq: Vec<&[u8]> = slices.iter().map(Vec::as_slice).collect();
-    let shape = AttnShape {
-        heads: 32,
-        kv,
-        scale: 0.1,
-        window: None,
-        sinks: None,
-    };
+    let shape = attention_shape(kv);
     let rows: Vec<AttnRow> = (tokens - count..tokens)
         .map(|position| AttnRow { seq: 0, position })
         .collect();
@@ -281,13 +285,7 @@ fn long_attention(kernels: &Kernels, buffer: &Buffer, ty: KvType) {
         };
         let layers: Vec<Vec<&[u8]>> = (0..LAYERS).map(of_layer).collect();
         let position = layers[0].len() * KV_TOKENS - 1;
-        let shape = AttnShape {
-            heads: 32,
-            kv,
-            scale: 0.1,
-            window: None,
-            sinks: None,
-        };
+        let shape = attention_shape(kv);
         let q = wave(32 * dim);
         let mut out = vec![0.0; q.len()];
         let (mut probes, mut times) = (Samples::default(), Samples::default());

@@ -1,6 +1,6 @@
 //! Operands of attention, and the arithmetic of one block that each instruction set provides.
 
-use crate::kv::{self, KvShape, KvType};
+use crate::kv::{KvShape, KvType};
 use std::ops::Range;
 
 /// Shape of one layer's attention.
@@ -76,71 +76,33 @@ impl Block<'_> {
 
 /// The arithmetic of one 64-token block for `n` queries.
 ///
-/// Shapes: `q`, `acc` (n, pad); `k`, `v` and `room` (64, pad), where pad is head_dim rounded up to
-/// 16 and the padding is zero; `s` (n, 64); `factors` and `state` (n).
+/// Shapes: `q`, `acc` (n, pad) and `room` (64, pad), where pad is head_dim rounded up to 16 and the
+/// padding is zero; `s` (n, 64); `factors` and `state` (n).
 pub(crate) trait BlockMath {
-    /// Converts the tokens that are needed to float32 rows.
-    ///
-    /// # Safety
-    /// The CPU has the flags of the instruction set.
-    unsafe fn decode(block: &Block<'_>, out: &mut [f32]) {
-        decode_rows(block, out, kv::decode);
-    }
-
     /// Sets `s[i][t]` to the dot product of query i and key t for every t that it sees. `room` is
     /// work memory.
     ///
     /// # Safety
-    /// As `decode`.
-    unsafe fn scores(block: &Block<'_>, q: &[f32], room: &mut [f32], s: &mut [f32]) {
-        // SAFETY: the caller's.
-        unsafe {
-            Self::decode(block, room);
-            Self::decoded_scores(block, q, room, s);
-        }
-    }
-
-    /// The same with keys that were decoded.
-    ///
-    /// # Safety
-    /// As `decode`.
-    unsafe fn decoded_scores(block: &Block<'_>, q: &[f32], k: &[f32], s: &mut [f32]);
+    /// The CPU has the flags of the instruction set.
+    unsafe fn scores(block: &Block<'_>, q: &[f32], room: &mut [f32], s: &mut [f32]);
 
     /// Turns the scores in `seen` into weights, updates the state and returns the factor that
     /// the sums so far are multiplied with.
     ///
     /// # Safety
-    /// As `decode`.
+    /// As `scores`.
     unsafe fn soften(s: &mut [f32], seen: &Range<usize>, scale: f32, state: &mut Softmax) -> f32;
 
     /// Multiplies `acc[i]` by `factors[i]` and adds the weighted values that it sees in order.
     /// `room` is work memory.
     ///
     /// # Safety
-    /// As `decode`.
+    /// As `scores`.
     unsafe fn weigh(
         block: &Block<'_>,
         s: &[f32],
         factors: &[f32],
         room: &mut [f32],
-        acc: &mut [f32],
-    ) {
-        // SAFETY: the caller's.
-        unsafe {
-            Self::decode(block, room);
-            Self::weigh_decoded(block, s, factors, room, acc);
-        }
-    }
-
-    /// The same with values that were decoded.
-    ///
-    /// # Safety
-    /// As `decode`.
-    unsafe fn weigh_decoded(
-        block: &Block<'_>,
-        s: &[f32],
-        factors: &[f32],
-        v: &[f32],
         acc: &mut [f32],
     );
 }

@@ -24,7 +24,7 @@ mod step_q8;
 
 mod coming;
 
-mod stored;
+mod rows;
 
 pub(crate) mod attention;
 

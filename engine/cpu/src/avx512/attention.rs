@@ -1,61 +1,52 @@
 //! Attention of one 64-token block.
+//!
+//! Few queries take stored elements as they are; for many, they are converted into memory once.
+//! Converted ones are four bytes each, and do not stay in the first-level cache beside the stream
+//! of stored ones. The sums are the same, bit for bit.
 
-use super::coming::Coming;
 use super::lanes::{self, first_lanes};
-use super::stored;
+use super::rows::{self, F16Element, F32Element, Q8Element, Rows, TOGETHER};
 use super::{F16, F32};
 use crate::attention::{Block, BlockMath, Softmax, decode_rows};
 use crate::kv::{KV_TOKENS, KvType};
 use core::arch::x86_64::*;
 use std::ops::Range;
 
+/// Queries up to which converting again for each [`TOGETHER`] is faster than converting once into
+/// memory.
+const FEW: usize = 2 * TOGETHER;
+
 pub(crate) struct Math;
+
+/// Whether the queries of `block` take stored elements as they are.
+fn takes_stored(block: &Block<'_>) -> bool {
+    block.seen.len() <= FEW && block.kv.head_dim().is_multiple_of(16)
+}
+
+/// Converts the tokens that are needed to float32 rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn convert<'a>(block: &Block<'_>, room: &'a mut [f32]) -> Rows<'a> {
+    decode_rows(block, room, |ty, bytes, out| match ty {
+        KvType::F32 => floats::<F32>(bytes, out),
+        KvType::F16 => floats::<F16>(bytes, out),
+        KvType::Q8 => blocks(bytes, out),
+    });
+    Rows::converted(room, block.pad())
+}
 
 impl BlockMath for Math {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn decode(block: &Block<'_>, out: &mut [f32]) {
-        decode_rows(block, out, |ty, bytes, out| match ty {
-            KvType::F32 => floats::<F32>(bytes, out),
-            KvType::F16 => floats::<F16>(bytes, out),
-            KvType::Q8 => blocks(bytes, out),
-        });
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     unsafe fn scores(block: &Block<'_>, q: &[f32], room: &mut [f32], s: &mut [f32]) {
-        if stored::takes(block) {
-            return stored::scores(block, q, s);
-        }
-        // SAFETY: the caller's.
+        // SAFETY: rows have the elements of the type, converted ones are float32.
         unsafe {
-            Self::decode(block, room);
-            Self::decoded_scores(block, q, room, s);
-        }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn decoded_scores(block: &Block<'_>, q: &[f32], k: &[f32], s: &mut [f32]) {
-        let (pad, seen) = (block.pad(), block.seen);
-        let parts = seen.len().div_ceil(2) * KV_TOKENS / 8;
-        let mut coming = Coming::new(block.ahead, parts);
-        for i in (0..seen.len() / 2 * 2).step_by(2) {
-            let (q, s) = (
-                &q[i * pad..][..2 * pad],
-                &mut s[i * KV_TOKENS..][..2 * KV_TOKENS],
-            );
-            let start = seen[i].start.min(seen[i + 1].start);
-            let end = seen[i].end.max(seen[i + 1].end);
-            for first in (start / 8 * 8..end).step_by(8) {
-                coming.part();
-                scores8x2(q, &k[first * pad..][..8 * pad], s, first);
+            if !takes_stored(block) {
+                return rows::scores::<F32Element>(&convert(block, room), block, q, s);
             }
-        }
-        if let Some(i) = seen.len().checked_sub(1).filter(|i| i % 2 == 0) {
-            let (q, s) = (&q[i * pad..][..pad], &mut s[i * KV_TOKENS..][..KV_TOKENS]);
-            for first in (seen[i].start / 16 * 16..seen[i].end).step_by(16) {
-                coming.part();
-                coming.part();
-                scores16(q, &k[first * pad..][..16 * pad], &mut s[first..][..16]);
+            let keys = Rows::stored(block);
+            match block.kv.ty() {
+                KvType::F32 => rows::scores::<F32Element>(&keys, block, q, s),
+                KvType::F16 => rows::scores::<F16Element>(&keys, block, q, s),
+                KvType::Q8 => rows::scores::<Q8Element>(&keys, block, q, s),
             }
         }
     }
@@ -105,64 +96,20 @@ impl BlockMath for Math {
         room: &mut [f32],
         acc: &mut [f32],
     ) {
-        if stored::takes(block) {
-            return stored::weigh(block, s, factors, acc);
-        }
-        // SAFETY: the caller's.
+        // SAFETY: as in `scores`.
         unsafe {
-            Self::decode(block, room);
-            Self::weigh_decoded(block, s, factors, room, acc);
+            if !takes_stored(block) {
+                let values = convert(block, room);
+                return rows::weigh::<F32Element>(&values, block, s, factors, acc);
+            }
+            let values = Rows::stored(block);
+            match block.kv.ty() {
+                KvType::F32 => rows::weigh::<F32Element>(&values, block, s, factors, acc),
+                KvType::F16 => rows::weigh::<F16Element>(&values, block, s, factors, acc),
+                KvType::Q8 => rows::weigh::<Q8Element>(&values, block, s, factors, acc),
+            }
         }
     }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn weigh_decoded(
-        block: &Block<'_>,
-        s: &[f32],
-        factors: &[f32],
-        v: &[f32],
-        acc: &mut [f32],
-    ) {
-        let (pad, seen) = (block.pad(), block.seen);
-        let parts = seen.len().div_ceil(2) * KV_TOKENS * pad.div_ceil(128);
-        let mut coming = Coming::new(block.ahead, parts);
-        let mut i = 0;
-        while i < seen.len() {
-            let acc = &mut acc[i * pad..];
-            let s = &s[i * KV_TOKENS..];
-            let tokens = &seen[i];
-            // queries that see the same tokens share the loads of the values
-            i += if seen.get(i + 1) == Some(tokens) {
-                weigh_queries::<2>(s, v, pad, tokens, &factors[i..], &mut coming, acc)
-            } else {
-                weigh_queries::<1>(s, v, pad, tokens, &factors[i..], &mut coming, acc)
-            };
-        }
-    }
-}
-
-/// Adds the weighted values to the sums of `Q` queries that see the same tokens; returns `Q`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn weigh_queries<const Q: usize>(
-    s: &[f32],
-    v: &[f32],
-    pad: usize,
-    seen: &Range<usize>,
-    factors: &[f32],
-    coming: &mut Coming<'_>,
-    acc: &mut [f32],
-) -> usize {
-    let mut at = 0;
-    while at < pad {
-        let (v, acc) = (&v[at..], &mut acc[at..]);
-        at += match pad - at {
-            16..64 => weigh_some::<Q, 1>(s, v, pad, seen, factors, coming, acc),
-            64..128 => weigh_some::<Q, 4>(s, v, pad, seen, factors, coming, acc),
-            _ => weigh_some::<Q, 8>(s, v, pad, seen, factors, coming, acc),
-        };
-    }
-    Q
 }
 
 #[inline]
@@ -209,111 +156,4 @@ fn blocks(bytes: &[u8], out: &mut [f32]) {
             }
         }
     }
-}
-
-/// Dot products of one query with sixteen tokens; tokens that are not seen give garbage.
-///
-/// Shapes: `q` (pad), `k` (16, pad), `s` (16).
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn scores16(q: &[f32], k: &[f32], s: &mut [f32]) {
-    let pad = q.len();
-    assert!(
-        k.len() == 16 * pad && s.len() == 16 && pad.is_multiple_of(16),
-        "sixteen tokens"
-    );
-    let mut chains = [_mm512_setzero_ps(); 16];
-    // SAFETY: `at` + 16 stays inside each row of `pad` floats.
-    unsafe {
-        for at in (0..pad).step_by(16) {
-            let q = _mm512_loadu_ps(q.as_ptr().add(at));
-            for (token, chain) in chains.iter_mut().enumerate() {
-                let k = _mm512_loadu_ps(k.as_ptr().add(token * pad + at));
-                *chain = _mm512_fmadd_ps(q, k, *chain);
-            }
-        }
-        _mm512_storeu_ps(s.as_mut_ptr(), lanes::sums(chains));
-    }
-}
-
-/// Dot products of two queries with eight tokens from `first` on; as [`scores16`].
-///
-/// Shapes: `q` (2, pad), `k` (8, pad), `s` (2, 64).
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn scores8x2(q: &[f32], k: &[f32], s: &mut [f32], first: usize) {
-    let pad = q.len() / 2;
-    assert!(k.len() == 8 * pad && pad.is_multiple_of(16), "eight tokens");
-    assert!(
-        s.len() == 2 * KV_TOKENS && first + 8 <= KV_TOKENS,
-        "scores of two queries"
-    );
-    let mut chains = [_mm512_setzero_ps(); 16];
-    // SAFETY: `at` + 16 stays inside each row of `pad` floats; the scores were just checked.
-    unsafe {
-        for at in (0..pad).step_by(16) {
-            let q0 = _mm512_loadu_ps(q.as_ptr().add(at));
-            let q1 = _mm512_loadu_ps(q.as_ptr().add(pad + at));
-            for token in 0..8 {
-                let k = _mm512_loadu_ps(k.as_ptr().add(token * pad + at));
-                chains[token] = _mm512_fmadd_ps(q0, k, chains[token]);
-                chains[8 + token] = _mm512_fmadd_ps(q1, k, chains[8 + token]);
-            }
-        }
-        let sums = lanes::sums(chains);
-        _mm256_storeu_ps(s.as_mut_ptr().add(first), _mm512_castps512_ps256(sums));
-        let high = _mm512_extractf32x8_ps::<1>(sums);
-        _mm256_storeu_ps(s.as_mut_ptr().add(KV_TOKENS + first), high);
-    }
-}
-
-/// Adds the weighted values of `N` × 16 elements for `Q` queries; returns their number.
-///
-/// Shapes: `s` (Q, 64), `factors` (Q), `acc` (Q, pad), `v` (64, pad).
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn weigh_some<const Q: usize, const N: usize>(
-    s: &[f32],
-    v: &[f32],
-    pad: usize,
-    seen: &Range<usize>,
-    factors: &[f32],
-    coming: &mut Coming<'_>,
-    acc: &mut [f32],
-) -> usize {
-    assert!(acc.len() >= (Q - 1) * pad + N * 16, "room for the sums");
-    assert!(
-        seen.is_empty() || v.len() >= (seen.end - 1) * pad + N * 16,
-        "values of all tokens"
-    );
-    let mut sums = [[_mm512_setzero_ps(); N]; Q];
-    // SAFETY: the assertions above.
-    unsafe {
-        for i in 0..Q {
-            let factor = _mm512_set1_ps(factors[i]);
-            for n in 0..N {
-                let old = _mm512_loadu_ps(acc.as_ptr().add(i * pad + n * 16));
-                sums[i][n] = _mm512_mul_ps(old, factor);
-            }
-        }
-        for token in seen.clone() {
-            coming.part();
-            let mut weights = [_mm512_setzero_ps(); Q];
-            for i in 0..Q {
-                weights[i] = _mm512_set1_ps(s[i * KV_TOKENS + token]);
-            }
-            for n in 0..N {
-                let v = _mm512_loadu_ps(v.as_ptr().add(token * pad + n * 16));
-                for i in 0..Q {
-                    sums[i][n] = _mm512_fmadd_ps(weights[i], v, sums[i][n]);
-                }
-            }
-        }
-        for i in 0..Q {
-            for n in 0..N {
-                _mm512_storeu_ps(acc.as_mut_ptr().add(i * pad + n * 16), sums[i][n]);
-            }
-        }
-    }
-    N * 16
 }

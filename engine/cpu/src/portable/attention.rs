@@ -1,15 +1,16 @@
 //! Attention of one 64-token block in lanes.
 
 use super::lanes;
-use crate::attention::{Block, BlockMath, Softmax};
-use crate::kv::KV_TOKENS;
+use crate::attention::{Block, BlockMath, Softmax, decode_rows};
+use crate::kv::{self, KV_TOKENS};
 use std::ops::Range;
 
 pub(crate) struct Math;
 
 impl BlockMath for Math {
-    unsafe fn decoded_scores(block: &Block<'_>, q: &[f32], k: &[f32], s: &mut [f32]) {
-        let pad = block.pad();
+    unsafe fn scores(block: &Block<'_>, q: &[f32], room: &mut [f32], s: &mut [f32]) {
+        decode_rows(block, room, kv::decode);
+        let (k, pad) = (room, block.pad());
         for ((q, s), seen) in q
             .chunks_exact(pad)
             .zip(s.chunks_exact_mut(KV_TOKENS))
@@ -37,14 +38,15 @@ impl BlockMath for Math {
         factor
     }
 
-    unsafe fn weigh_decoded(
+    unsafe fn weigh(
         block: &Block<'_>,
         s: &[f32],
         factors: &[f32],
-        v: &[f32],
+        room: &mut [f32],
         acc: &mut [f32],
     ) {
-        let pad = block.pad();
+        decode_rows(block, room, kv::decode);
+        let (v, pad) = (room, block.pad());
         for (i, acc) in acc.chunks_exact_mut(pad).enumerate() {
             for acc in acc.iter_mut() {
                 *acc *= factors[i];

@@ -1,14 +1,15 @@
 //! Attention of one 64-token block from the definition of the online softmax, token by token.
 
-use crate::attention::{Block, BlockMath, Softmax};
-use crate::kv::KV_TOKENS;
+use crate::attention::{Block, BlockMath, Softmax, decode_rows};
+use crate::kv::{self, KV_TOKENS};
 use std::ops::Range;
 
 pub(crate) struct Math;
 
 impl BlockMath for Math {
-    unsafe fn decoded_scores(block: &Block<'_>, q: &[f32], k: &[f32], s: &mut [f32]) {
-        let pad = block.pad();
+    unsafe fn scores(block: &Block<'_>, q: &[f32], room: &mut [f32], s: &mut [f32]) {
+        decode_rows(block, room, kv::decode);
+        let (k, pad) = (room, block.pad());
         for (i, q) in q.chunks_exact(pad).enumerate() {
             for token in block.seen[i].clone() {
                 let k = &k[token * pad..][..pad];
@@ -36,14 +37,15 @@ impl BlockMath for Math {
         factor
     }
 
-    unsafe fn weigh_decoded(
+    unsafe fn weigh(
         block: &Block<'_>,
         s: &[f32],
         factors: &[f32],
-        v: &[f32],
+        room: &mut [f32],
         acc: &mut [f32],
     ) {
-        let pad = block.pad();
+        decode_rows(block, room, kv::decode);
+        let (v, pad) = (room, block.pad());
         for (i, acc) in acc.chunks_exact_mut(pad).enumerate() {
             for (element, acc) in acc.iter_mut().enumerate() {
                 let values = block.seen[i]
